@@ -1,0 +1,64 @@
+"""The contract between a recommender and the training and evaluation code."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Recommender(torch.nn.Module):
+    r"""Base class of models that score a user and an item by an inner product.
+
+    .. math::
+        s(u, i) = \langle \mathbf{e}_u, \mathbf{g}_i \rangle
+
+    A subclass implements :meth:`forward`, which returns all user and item
+    representations, and :meth:`loss`. Training, evaluation and the command line use
+    nothing else, so that every model runs through the same code.
+
+    Args:
+        num_users: Number of users.
+        num_items: Number of items.
+    """
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.num_users = num_users
+        self.num_items = num_items
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Compute all user representations ``[U, d]`` and item ones ``[N, d]``."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward()")
+
+    def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
+        """Compute the training losses of a batch of triplets.
+
+        Args:
+            user: User indices ``[B]``, int64.
+            positive: Items that these users interacted with ``[B]``, int64.
+            negative: Items that they did not interact with ``[B]``, int64.
+
+        Returns:
+            The scalar to minimise as ``"loss"`` and its named parts, for the logs.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss()")
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Draw what changes from epoch to epoch, such as dropped edges.
+
+        Called before each training epoch with a CPU generator that is seeded by the
+        run's seed and the epoch, so that a resumed run draws the same.
+        """
+
+    def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
+        """Score every item for a chunk of users.
+
+        Args:
+            user: User indices ``[B]``, int64.
+            representations: What :meth:`forward` returned.
+
+        Returns:
+            Scores ``[B, N]``; higher is better.
+        """
+        user_representation, item_representation = representations
+        return user_representation[user] @ item_representation.t()
