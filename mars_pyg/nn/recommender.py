@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 
-class Recommender(torch.nn.Module):
+class Recommender(torch.nn.Module, ABC):
     r"""Base class of models that score a user and an item by an inner product.
 
     .. math::
@@ -26,11 +28,14 @@ class Recommender(torch.nn.Module):
         self.num_users = num_users
         self.num_items = num_items
 
+    @abstractmethod
     def forward(self) -> tuple[Tensor, Tensor]:
         """Compute all user representations ``[U, d]`` and item ones ``[N, d]``."""
-        raise NotImplementedError(f"{type(self).__name__} has no forward()")
 
-    def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict[str, Tensor]:
+    @abstractmethod
+    def loss(
+        self, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> dict[str, Tensor]:
         """Compute the training losses of a batch of triplets.
 
         Args:
@@ -41,7 +46,6 @@ class Recommender(torch.nn.Module):
         Returns:
             The scalar to minimise as ``"loss"`` and its named parts, for the logs.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no loss()")
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Draw what changes from epoch to epoch, such as dropped edges.
