@@ -1,0 +1,146 @@
+"""The prepared form of a view's factor graphs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mars_pyg.kernels.sparse import SparseMatrix, sort_order
+
+
+class FactorGraph(NamedTuple):
+    r"""All factor graphs of a view as one item–value incidence, prepared for use.
+
+    Built once by :meth:`from_edge_index` and passed to the layers in place of
+    ``edge_index``. Incidence is binary: an edge given twice counts once.
+
+    Args:
+        incidence: The :math:`N \times V` incidence; an entry has the weight
+            :math:`(\mathbf{D}_i)^{-1/2}`, one over the root of the number of values
+            that the item has in the factor, and 0 where it repeats another. The
+            weights are :obj:`None` when all are 1.
+        factor: Factor of each value ``[V]``, int64.
+        gate_index: For each entry, in row order, ``item * K + factor`` ``[E]``, int64.
+        inverse_count: One over the number of items with a value ``[V]``, float64;
+            0 for a value without items.
+        present: Whether an item has a value in a factor ``[N, K]``, bool.
+    """
+
+    incidence: SparseMatrix
+    factor: Tensor
+    gate_index: Tensor
+    inverse_count: Tensor
+    present: Tensor
+
+    @classmethod
+    def from_edge_index(
+        cls, edge_index: Tensor, factor: Tensor, num_items: int, num_factors: int
+    ) -> FactorGraph:
+        """Sort, count and check the edges of a view.
+
+        Args:
+            edge_index: Edges from items to values ``[2, E]``, int64, in any order.
+            factor: Factor of each value ``[V]``, int64.
+            num_items: Number of items :math:`N`.
+            num_factors: Number of factors :math:`K`.
+
+        Raises:
+            ValueError: If a shape, a dtype or an index is out of its bounds.
+        """
+        # Reading bounds would break the graph of torch.compile; eager runs check.
+        eager = not torch.compiler.is_compiling()
+        if eager:
+            _check(edge_index, factor, num_items, num_factors)
+        item, value, weight, _ = incidence_weights(
+            edge_index, factor, num_items, num_factors
+        )
+        first = (weight > 0).to(torch.float64)
+        count = weight.new_zeros(factor.numel()).scatter_add_(0, value, first)
+        gate_index = item * num_factors + factor[value]
+        present = torch.zeros(
+            num_items * num_factors, dtype=torch.bool, device=item.device
+        ).index_fill_(0, gate_index, True)
+        all_ones = eager and bool((weight == 1).all())
+        return cls(
+            incidence=SparseMatrix.from_sorted(
+                item, value, num_items, factor.numel(), None if all_ones else weight
+            ),
+            factor=factor,
+            gate_index=gate_index,
+            inverse_count=torch.where(count > 0, 1 / count.clamp(min=1), 0.0),
+            present=present.view(num_items, num_factors),
+        )
+
+    @property
+    def num_items(self) -> int:
+        """Number of items :math:`N`."""
+        return self.present.size(0)
+
+    @property
+    def num_factors(self) -> int:
+        """Number of factors :math:`K`."""
+        return self.present.size(1)
+
+    @property
+    def num_values(self) -> int:
+        """Number of values :math:`V` of all factors."""
+        return self.factor.numel()
+
+    def edge_index(self) -> Tensor:
+        """The edges from items to values, sorted by item ``[2, E]``, int64."""
+        return torch.stack([self.incidence.rows(), self.incidence.col.long()])
+
+
+def incidence_weights(
+    edge_index: Tensor, factor: Tensor, num_items: int, num_factors: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""Sort the edges by item and weigh them by :math:`\mathbf{D}_i^{-1/2}`.
+
+    Shapes do not depend on the data, so that this compiles: an edge given twice stays,
+    with weight 0.
+
+    Returns:
+        Item, value and weight (float64) of each edge, sorted, and the order ``[E]``
+        that sorts the given edges so.
+    """
+    item, value = edge_index[0], edge_index[1]
+    order = sort_order(item, value, max(factor.numel(), 1))
+    item, value = item[order], value[order]
+    repeated = torch.zeros_like(item, dtype=torch.bool)
+    repeated[1:] = (item[1:] == item[:-1]) & (value[1:] == value[:-1])
+    first = (~repeated).to(torch.float64)
+    group = item * num_factors + factor[value]
+    degree = first.new_zeros(num_items * num_factors).scatter_add_(0, group, first)
+    return item, value, first * degree[group].clamp(min=1).rsqrt(), order
+
+
+def _check(
+    edge_index: Tensor, factor: Tensor, num_items: int, num_factors: int
+) -> None:
+    if edge_index.dim() != 2 or edge_index.size(0) != 2:
+        raise ValueError(
+            f"'edge_index' must have shape [2, E] and run from items to values "
+            f"(got {list(edge_index.shape)})"
+        )
+    if edge_index.dtype != torch.int64 or factor.dtype != torch.int64:
+        raise ValueError(
+            f"'edge_index' and 'factor' must be int64 "
+            f"(got {edge_index.dtype} and {factor.dtype})"
+        )
+    if factor.dim() != 1:
+        raise ValueError(f"'factor' must have shape [V] (got {list(factor.shape)})")
+    for name, index, size, what in (
+        ("edge_index[0]", edge_index[0], num_items, "items"),
+        ("edge_index[1]", edge_index[1], factor.numel(), "values"),
+        ("factor", factor, num_factors, "factors"),
+    ):
+        if index.numel() == 0:
+            continue
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"'{name}' refers to {what} {low} to {high}, but there are {size} "
+                f"{what}, numbered from 0"
+            )

@@ -1,0 +1,47 @@
+"""The forms in which PyG users give edges."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric import EdgeIndex
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.typing import Adj
+from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
+from torch_geometric.utils import to_edge_index as sparse_to_edge_index
+
+from mars_pyg.kernels import SparseMatrix
+
+
+def to_edge_index(edge_index: Adj) -> Tensor:
+    """Edges as ``[2, E]``, source and target, from any form that PyG takes.
+
+    Args:
+        edge_index: ``[2, E]``, or a ``torch_sparse.SparseTensor`` or sparse tensor of
+            torch, which PyG keeps transposed: targets by sources. Values are ignored.
+    """
+    if not is_sparse(edge_index):
+        if isinstance(edge_index, EdgeIndex):
+            return edge_index.as_tensor()
+        return edge_index
+    if is_torch_sparse_tensor(edge_index):
+        (target, source), _ = sparse_to_edge_index(edge_index)
+    else:
+        target, source, _ = edge_index.coo()
+    return torch.stack([source, target])
+
+
+def normalized_adjacency(edge_index: Adj, num_nodes: int) -> SparseMatrix:
+    r"""The prepared :math:`\mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2}`.
+
+    Weights are those of PyG's ``gcn_norm`` without self loops, in float64.
+
+    Args:
+        edge_index: Edges from a neighbour to the node that it informs ``[2, E]``.
+        num_nodes: Number of nodes.
+    """
+    edges = to_edge_index(edge_index)
+    _, weight = gcn_norm(
+        edges, None, num_nodes, add_self_loops=False, dtype=torch.float64
+    )
+    return SparseMatrix.from_edges(edges[1], edges[0], num_nodes, num_nodes, weight)

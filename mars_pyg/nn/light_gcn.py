@@ -1,0 +1,194 @@
+"""LightGCN and BPR over the user–item graph of a HeteroData."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+from torch_geometric.data import HeteroData
+
+from mars_pyg.kernels import SparseMatrix
+from mars_pyg.nn.losses import BPRLoss
+from mars_pyg.nn.recommender import Recommender
+
+INTERACTS = ("user", "interacts", "item")
+
+
+class LightGCN(Recommender):
+    r"""LightGCN, from `"LightGCN: Simplifying and Powering Graph Convolution Network
+    for Recommendation" <https://arxiv.org/abs/2002.02126>`_.
+
+    .. math::
+        \mathbf{E}_U^{(l+1)} = \hat{\mathbf{R}} \mathbf{E}_I^{(l)}, \quad
+        \mathbf{E}_I^{(l+1)} = \hat{\mathbf{R}}^\top \mathbf{E}_U^{(l)}, \quad
+        \mathbf{e} = \frac{1}{L + 1} \sum_{l=0}^{L} \mathbf{e}^{(l)}, \quad
+        s(u, i) = \langle \mathbf{e}_u, \mathbf{e}_i \rangle
+
+    with the train interactions :math:`\hat{\mathbf{R}} = \mathbf{D}_U^{-1/2} \mathbf{R}
+    \mathbf{D}_I^{-1/2}`, trained with the BPR loss and L2 regularisation of the
+    embeddings of each triplet.
+
+    Args:
+        data (HeteroData): The graph; :obj:`edge_index` of
+            :obj:`("user", "interacts", "item")` holds the train interactions.
+        embedding_dim (int, optional): Embedding width :math:`d`. (default: :obj:`64`)
+        num_layers (int, optional): Number of propagation layers :math:`L`.
+            (default: :obj:`2`)
+        regularization (float, optional): Weight of the squared L2 norm of the
+            embeddings of a triplet, averaged over the batch. (default: :obj:`1e-4`)
+        edge_dropout (float, optional): Share of the train interactions that an epoch's
+            propagation leaves out. Edges are kept with a probability in proportion to
+            :math:`1 / \sqrt{d_u d_i}`, drawn anew each epoch, as in
+            `FREEDOM <https://arxiv.org/abs/2211.06924>`_. (default: :obj:`0.0`)
+    """
+
+    def __init__(
+        self,
+        data: HeteroData,
+        embedding_dim: int = 64,
+        num_layers: int = 2,
+        regularization: float = 1e-4,
+        edge_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(data["user"].num_nodes, data["item"].num_nodes)
+        if embedding_dim < 1:
+            raise ValueError(f"'embedding_dim' must be positive (got {embedding_dim})")
+        if num_layers < 0:
+            raise ValueError(f"'num_layers' must not be negative (got {num_layers})")
+        if not 0 <= edge_dropout < 1:
+            raise ValueError(f"'edge_dropout' must be in [0, 1) (got {edge_dropout})")
+        self.embedding_dim = embedding_dim
+        self.num_layers = num_layers
+        self.regularization = regularization
+        self.edge_dropout = edge_dropout
+        self.user_embedding = torch.nn.Embedding(self.num_users, embedding_dim)
+        self.item_embedding = torch.nn.Embedding(self.num_items, embedding_dim)
+        self.bpr = BPRLoss(lambda_reg=regularization)
+        # Graphs move with the module, and are no part of its state.
+        self._graphs: dict[str, Any] = {
+            "interactions": self._normalize(data[INTERACTS].edge_index)
+        }
+        LightGCN.reset_parameters(self)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        torch.nn.init.xavier_uniform_(self.user_embedding.weight)
+        torch.nn.init.xavier_uniform_(self.item_embedding.weight)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Propagate, and return the users ``[U, d]`` and the items ``[N, d]``."""
+        user = user_sum = self.user_embedding.weight
+        item = item_sum = self.item_embedding.weight
+        matrix = self._interactions()
+        for _ in range(self.num_layers):
+            user, item = matrix.matmul(item), matrix.t().matmul(user)
+            user_sum, item_sum = user_sum + user, item_sum + item
+        scale = 1 / (self.num_layers + 1)
+        return user_sum * scale, item_sum * scale
+
+    def loss(
+        self, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> dict[str, Tensor]:
+        """BPR loss of a batch of triplets; see :class:`Recommender`."""
+        loss = self._bpr_loss(self(), user, positive, negative)
+        return {"loss": loss}
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """Draw the edges that this epoch's propagation keeps."""
+        if self.edge_dropout == 0 or self.num_layers == 0:
+            return
+        matrix: SparseMatrix = self._graphs["interactions"]
+        assert matrix.weight is not None
+        num_edges = matrix.col.numel()
+        num_kept = max(round((1 - self.edge_dropout) * num_edges), 1)
+        # The smallest of exponential variables with these rates are a sample without
+        # replacement with these weights (Efraimidis and Spirakis, 2006); multinomial()
+        # does the same up to 2^24 edges only.
+        exponential = torch.empty(num_edges, dtype=torch.float64)
+        exponential.exponential_(generator=generator)
+        key = exponential / matrix.weight.cpu()
+        kept = key.topk(num_kept, largest=False, sorted=False).indices.sort().values
+        edges = torch.stack([matrix.rows(), matrix.col.long()])
+        self._graphs["kept"] = self._normalize(edges[:, kept.to(edges.device)])
+
+    def _interactions(self) -> SparseMatrix:
+        """The interactions to propagate over: all, but for dropped ones in training."""
+        if self.training:
+            return self._graphs.get("kept", self._graphs["interactions"])
+        return self._graphs["interactions"]
+
+    def _normalize(self, edge_index: Tensor) -> SparseMatrix:
+        user, item = edge_index
+        user_degree = torch.bincount(user, minlength=self.num_users).double()
+        item_degree = torch.bincount(item, minlength=self.num_items).double()
+        weight = (user_degree[user] * item_degree[item]).rsqrt()
+        return SparseMatrix.from_edges(
+            user, item, self.num_users, self.num_items, weight
+        )
+
+    def _bpr_loss(
+        self,
+        representations: tuple[Tensor, Tensor],
+        user: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+    ) -> Tensor:
+        users, items = representations
+        # embedding() has a faster gradient than indexing.
+        triplet_user = torch.nn.functional.embedding(user, users)
+        scores = (
+            (triplet_user * torch.nn.functional.embedding(index, items)).sum(dim=-1)
+            for index in (positive, negative)
+        )
+        if self.regularization == 0:
+            return self.bpr(*scores)
+        parameters = torch.cat(
+            [
+                self.user_embedding(user),
+                self.item_embedding(positive),
+                self.item_embedding(negative),
+            ]
+        )
+        return self.bpr(*scores, parameters)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> LightGCN:
+        super()._apply(fn, recurse)
+        # Only the device of a graph changes: weights keep their precision.
+        device = fn(
+            torch.zeros(1, device=self._graphs["interactions"].ptr.device)
+        ).device
+        self._graphs = tree_map(
+            lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf,
+            self._graphs,
+        )
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}({self.num_users}, {self.num_items}, "
+            f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers})"
+        )
+
+
+class BPR(LightGCN):
+    r"""Matrix factorisation with the BPR loss, from `"BPR: Bayesian Personalized
+    Ranking from Implicit Feedback" <https://arxiv.org/abs/1205.2618>`_.
+
+    It is :class:`LightGCN` without layers.
+
+    Args:
+        data (HeteroData): See :class:`LightGCN`.
+        embedding_dim (int, optional): Embedding width :math:`d`. (default: :obj:`64`)
+        regularization (float, optional): See :class:`LightGCN`.
+            (default: :obj:`1e-4`)
+    """
+
+    def __init__(
+        self,
+        data: HeteroData,
+        embedding_dim: int = 64,
+        regularization: float = 1e-4,
+    ) -> None:
+        super().__init__(data, embedding_dim, 0, regularization)

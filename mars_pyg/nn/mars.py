@@ -1,0 +1,447 @@
+"""MARS: the recommender over a HeteroData of users, items and factor values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.utils import coalesce
+
+from mars_pyg.kernels import FactorGraph, SparseMatrix
+from mars_pyg.nn.adjacency import normalized_adjacency
+from mars_pyg.nn.decoder import SemanticDecoder
+from mars_pyg.nn.light_gcn import LightGCN
+from mars_pyg.nn.losses import MARSLoss, SemanticFactorLoss, ViewConsistencyLoss
+from mars_pyg.nn.mars_conv import MARSConv
+
+ITEM_GRAPHS = ("factors+structure", "factors", "structure", "concat", "none")
+FUSIONS = ("joint", "mean", "gated")
+ITEM_INPUTS = ("features", "id")
+SEMANTIC_ITEMS = ("batch", "all")
+SIMILAR = ("item", "similar", "item")
+COOCCURS = ("item", "cooccurs", "item")
+
+
+class MARS(LightGCN):
+    r"""Semantic factor graphs beside a user–item graph, from the paper *Cross-Modal
+    Factor Reasoning with LLMs: Toward Semantic-Structured Generalization for
+    Recommendation*.
+
+    .. math::
+        s(u, i) = \langle \mathbf{e}_u, \mathbf{e}_i + \mathbf{H}_i \rangle, \qquad
+        \mathcal{L} = \mathcal{L}_{\text{rec}} + \lambda \mathcal{L}_{\text{sem}} +
+        \eta \mathcal{L}_{\text{view}}
+
+    where :math:`\mathbf{e}` comes out of :class:`LightGCN` over the train interactions
+    and :math:`\mathbf{H}` out of :class:`MARSConv` over the items' features and factor
+    values. Every modality with features is a view of its own, with the factor graphs of
+    its own profiles; the ID view runs over the union of the profiles.
+
+    **Start of training.** An optimiser such as Adam moves each weight by about its
+    learning rate, whatever the gradient, so that one step moves
+    :math:`\mathbf{z}_i \mathbf{W}_0` by up to :math:`\| \mathbf{z}_i \|_1` times as
+    much as an ID embedding: some 16 times for a unit vector of 384 features. A plain
+    projection of the content therefore swamps the ID term within a few steps. Features
+    are hence centred and scaled to :math:`\| \mathbf{z}_i \|_2 = 1 / \sqrt{d_m}`,
+    which bounds :math:`\| \mathbf{z}_i \|_1` by 1: content moves no faster than IDs.
+    And :math:`\mathbf{W}_0` starts as :math:`[\mathbf{0}; \mathbf{I}]`, so that
+    :math:`\mathbf{X}` is at first the ID embedding alone, and content enters as far as
+    the gradient asks for it.
+
+    The ablations of the paper are arguments: *w/o FP* is :obj:`semantic_weight=0`,
+    *w/o CL* is :obj:`view_weight=0`, *w/o MM* is :obj:`modalities=["id"]`, *r/p SG* is
+    :obj:`item_graphs="concat"`, *r/p SF* is :obj:`factor_source="clusters"` and
+    *w/o SG* is :obj:`item_graphs="none"`.
+
+    Args:
+        data (HeteroData): Nodes :obj:`user`, :obj:`item` with features
+            :obj:`x_<modality>` ``[N, D]`` (a row of zeros is a missing one) and
+            :obj:`value`; edges :obj:`("user", "interacts", "item")`,
+            :obj:`("item", "<modality>_value", "value")` and
+            :obj:`("item", "similar", "item")`.
+        embedding_dim (int, optional): Embedding width :math:`d`. (default: :obj:`64`)
+        num_layers (int, optional): Layers of the user–item propagation.
+            (default: :obj:`2`)
+        num_item_layers (int, optional): Layers of :class:`MARSConv`; the output of one
+            is the input of the next. (default: :obj:`1`)
+        modalities (Sequence[str], optional): Views to use, :obj:`"id"` among them or
+            not; :obj:`None` takes every modality with features, and the ID.
+            (default: :obj:`None`)
+        item_graphs (str, optional): :obj:`"factors+structure"`, either alone,
+            :obj:`"concat"` for :math:`\mathbf{H} = \mathbf{X}`, or :obj:`"none"` for
+            :math:`\mathbf{H} = 0`, where the semantic loss reads :math:`\mathbf{e}_i`.
+            The structure graph is a content graph, and is left out with
+            :obj:`modalities=["id"]`. (default: :obj:`"factors+structure"`)
+        item_input (str, optional): :obj:`"features"` for Eq. 5, the concatenated
+            features, or :obj:`"id"`: the ID embedding as it is, in which content only
+            makes graphs. (default: :obj:`"features"`)
+        fusion (str, optional): :obj:`"joint"` runs one convolution over the
+            concatenated features and all factors (Eq. 5 to 8), :obj:`"mean"` and
+            :obj:`"gated"` merge the views' own outputs. (default: :obj:`"joint"`)
+        factor_source (str, optional): :obj:`"profiles"`, or :obj:`"clusters"`: k-means
+            clusters of the features in place of the factors, as many and of as many
+            values. (default: :obj:`"profiles"`)
+        cooccurrence (bool, optional): Whether the ID view has the graph
+            :obj:`("item", "cooccurs", "item")` as its structure graph.
+            (default: :obj:`False`)
+        semantic_weight (float, optional): :math:`\lambda`. (default: :obj:`0.001`)
+        view_weight (float, optional): :math:`\eta`. (default: :obj:`0.01`)
+        semantic_items (str, optional): Items whose labels a step predicts:
+            :obj:`"batch"` or :obj:`"all"`. (default: :obj:`"batch"`)
+        decoder_hidden_channels (int, optional): Hidden width of the semantic decoder;
+            :obj:`None` makes it linear. (default: :obj:`None`)
+        regularization (float, optional): See :class:`LightGCN`.
+            (default: :obj:`1e-4`)
+        edge_dropout (float, optional): See :class:`LightGCN`. (default: :obj:`0.0`)
+        engine (str, optional): See :func:`~mars_pyg.kernels.factor_propagate`.
+            (default: :obj:`"auto"`)
+
+    Raises:
+        ValueError: If an argument is unknown or :obj:`data` lacks what it needs.
+    """
+
+    def __init__(
+        self,
+        data: HeteroData,
+        embedding_dim: int = 64,
+        num_layers: int = 2,
+        num_item_layers: int = 1,
+        modalities: Sequence[str] | None = None,
+        item_graphs: str = "factors+structure",
+        item_input: str = "features",
+        fusion: str = "joint",
+        factor_source: str = "profiles",
+        cooccurrence: bool = False,
+        semantic_weight: float = 0.001,
+        view_weight: float = 0.01,
+        semantic_items: str = "batch",
+        decoder_hidden_channels: int | None = None,
+        regularization: float = 1e-4,
+        edge_dropout: float = 0.0,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__(data, embedding_dim, num_layers, regularization, edge_dropout)
+        for name, value, allowed in (
+            ("item_graphs", item_graphs, ITEM_GRAPHS),
+            ("item_input", item_input, ITEM_INPUTS),
+            ("fusion", fusion, FUSIONS),
+            ("factor_source", factor_source, ("profiles", "clusters")),
+            ("semantic_items", semantic_items, SEMANTIC_ITEMS),
+        ):
+            if value not in allowed:
+                raise ValueError(
+                    f"'{name}' must be one of {list(allowed)} (got {value!r})"
+                )
+        if num_item_layers < 1:
+            raise ValueError(
+                f"'num_item_layers' must be positive (got {num_item_layers})"
+            )
+        self.modalities = _resolve_modalities(data, modalities)
+        self.item_graphs = item_graphs
+        self.item_input = item_input
+        self.fusion = fusion
+        self.semantic_items = semantic_items
+        self.loss_sum = MARSLoss(semantic_weight, view_weight)
+        self.semantic_loss = SemanticFactorLoss()
+        self.view_loss = ViewConsistencyLoss()
+
+        for modality in self.content_modalities:
+            features = prepare_features(data["item"][f"x_{modality}"])
+            self.register_buffer(f"x_{modality}", features, persistent=False)
+        self._build_graphs(data, factor_source, cooccurrence)
+
+        union: FactorGraph = self._graphs["factors"]["union"]
+        self.decoder = None
+        if semantic_weight > 0 and union.num_values > 0:
+            self.decoder = SemanticDecoder(
+                embedding_dim, union.factor, decoder_hidden_channels
+            )
+        self.projections = torch.nn.ModuleDict()
+        self.convs = torch.nn.ModuleDict()
+        for view in self._view_names():
+            if item_input == "features":
+                width = self._features(view).size(1)
+                self.projections[view] = Linear(width, embedding_dim, bias=False)
+            if item_graphs not in ("concat", "none"):
+                self.convs[view] = torch.nn.ModuleList(
+                    MARSConv(
+                        embedding_dim,
+                        embedding_dim,
+                        union.num_factors,
+                        project=False,
+                        engine=engine,
+                    )
+                    for _ in range(num_item_layers)
+                )
+        self.view_gate = (
+            Linear(embedding_dim, 1, bias=False) if fusion == "gated" else None
+        )
+        self.reset_parameters()
+
+    @property
+    def content_modalities(self) -> list[str]:
+        """The modalities with features, the ID left out."""
+        return [modality for modality in self.modalities if modality != "id"]
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew; see the class for the start of the projections."""
+        super().reset_parameters()
+        for view, projection in self.projections.items():
+            with torch.no_grad():
+                projection.weight.zero_()
+                if view in ("joint", "id") and "id" in self.modalities:
+                    identity = projection.weight[:, -self.embedding_dim :]
+                    torch.nn.init.eye_(identity)
+        for layers in self.convs.values():
+            for conv in layers:
+                conv.reset_parameters()
+        if self.decoder is not None:
+            self.decoder.reset_parameters()
+        if self.view_gate is not None:
+            self.view_gate.reset_parameters()
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Compute the users ``[U, d]`` and the items ``[N, d]``, content included."""
+        user, item = super().forward()
+        content = self.item_content()
+        return user, item if content is None else item + content
+
+    def item_content(self) -> Tensor | None:
+        r"""The items' content representation :math:`\mathbf{H}` ``[N, d]``.
+
+        Returns:
+            :obj:`None` with :obj:`item_graphs="none"`.
+        """
+        if self.item_graphs == "none":
+            return None
+        if self.fusion == "joint":
+            return self._encode("joint")
+        return self._merge(self.views())
+
+    def views(self) -> dict[str, Tensor]:
+        r"""Each view's own representation :math:`\mathbf{H}^m` ``[N, d]``."""
+        return {modality: self._encode(modality) for modality in self.modalities}
+
+    def loss(
+        self, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> dict[str, Tensor]:
+        """The three losses of a batch of triplets; see :class:`Recommender`."""
+        users, items = super().forward()
+        views = self.views() if self._needs_views() else {}
+        if self.item_graphs == "none":
+            content = None
+        elif self.fusion == "joint":
+            content = self._encode("joint")
+        else:
+            content = self._merge(views)
+        final = items if content is None else items + content
+        parts = {"bpr": self._bpr_loss((users, final), user, positive, negative)}
+        if self.decoder is not None:
+            if self.semantic_items == "batch":
+                index = torch.cat([positive, negative]).unique()
+            else:
+                index = torch.arange(self.num_items, device=user.device)
+            encoded = items if content is None else content
+            target, mask = self._labels(index)
+            logits = self.decoder(encoded[index])
+            parts["semantic"] = self.semantic_loss(logits, target, mask)
+        if self._needs_view_loss():
+            parts["view"] = self.view_loss(list(views.values()))
+        loss = self.loss_sum(parts["bpr"], parts.get("semantic"), parts.get("view"))
+        return {"loss": loss, **parts}
+
+    def _needs_view_loss(self) -> bool:
+        return (
+            self.loss_sum.view_weight > 0
+            and len(self.modalities) > 1
+            and self.item_input == "features"
+            and self.item_graphs != "none"
+        )
+
+    def _needs_views(self) -> bool:
+        if self.item_graphs == "none":
+            return False
+        return self.fusion != "joint" or self._needs_view_loss()
+
+    def _view_names(self) -> list[str]:
+        if self.item_graphs == "none":
+            return []
+        names = ["joint"] if self.fusion == "joint" else []
+        return names + (self.modalities if self._needs_views() else [])
+
+    def _features(self, view: str) -> Tensor:
+        r"""The features of a view, the ID last, :math:`\mathbf{z}^m`."""
+        if view == "id":
+            return self.item_embedding.weight
+        if view != "joint":
+            return self.get_buffer(f"x_{view}")
+        parts = [self.get_buffer(f"x_{m}") for m in self.content_modalities]
+        if "id" in self.modalities:
+            parts.append(self.item_embedding.weight)
+        return torch.cat(parts, dim=1)
+
+    def _input(self, view: str) -> Tensor:
+        r"""Eq. 5, :math:`\mathbf{X} = \mathbf{Z} \mathbf{W}_0` ``[N, d]``."""
+        if self.item_input == "id":
+            return self.item_embedding.weight
+        weight = self.projections[view].weight
+        if view != "joint" or "id" not in self.modalities:
+            return torch.nn.functional.linear(self._features(view), weight)
+        # The sum over blocks of W_0: concatenating would copy all features each step.
+        out = 0.0
+        start = 0
+        for modality in [*self.content_modalities, "id"]:
+            features = self._features(modality)
+            block = weight[:, start : start + features.size(1)]
+            out = out + torch.nn.functional.linear(features, block)
+            start += features.size(1)
+        return out
+
+    def _encode(self, view: str) -> Tensor:
+        x = self._input(view)
+        if self.item_graphs == "concat":
+            return x
+        graph = self._graphs["factors"].get(view, self._graphs["factors"]["union"])
+        structure = self._graphs["structure"].get(view)
+        for conv in self.convs[view]:
+            x = conv(x, graph, struct_edge_index=structure)
+        return x
+
+    def _merge(self, views: dict[str, Tensor]) -> Tensor:
+        stacked = torch.stack(list(views.values()), dim=1)
+        if self.view_gate is None:
+            return stacked.mean(dim=1)
+        return (self.view_gate(stacked).softmax(dim=1) * stacked).sum(dim=1)
+
+    def _labels(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The multi-hot labels of some items, and which are known, both ``[B, V]``."""
+        graph: FactorGraph = self._graphs["factors"]["union"]
+        ptr = graph.incidence.ptr.long()
+        start, count = ptr[index], ptr[index + 1] - ptr[index]
+        row = torch.arange(index.numel(), device=index.device).repeat_interleave(count)
+        before = count.cumsum(0) - count
+        offset = torch.arange(row.numel(), device=index.device) - before[row]
+        value = graph.incidence.col.index_select(0, start[row] + offset).long()
+        target = torch.zeros(index.numel(), graph.num_values, device=index.device)
+        target[row, value] = 1.0
+        return target, graph.present[index][:, graph.factor]
+
+    def _build_graphs(
+        self, data: HeteroData, factor_source: str, cooccurrence: bool
+    ) -> None:
+        structure: dict[str, SparseMatrix] = {}
+        if "structure" in self.item_graphs and self.content_modalities:
+            matrix = normalized_adjacency(
+                _edges(
+                    data,
+                    SIMILAR,
+                    "apply the transform AddItemKNN, or choose 'item_graphs' without "
+                    "'structure'",
+                ),
+                self.num_items,
+            )
+            structure = dict.fromkeys(["joint", *self.content_modalities], matrix)
+        if cooccurrence:
+            mend = "apply the transform AddItemCooccurrence"
+            structure["id"] = normalized_adjacency(
+                _edges(data, COOCCURS, mend), self.num_items
+            )
+        factors = self._factor_graphs(data, factor_source)
+        self._graphs.update(structure=structure, factors=factors)
+
+    def _factor_graphs(
+        self, data: HeteroData, factor_source: str
+    ) -> dict[str, FactorGraph]:
+        relations = {
+            edge_type[1].removesuffix("_value"): data[edge_type].edge_index
+            for edge_type in data.edge_types
+            if edge_type[0] == "item" and edge_type[2] == "value"
+        }
+        if not relations and "factors" in self.item_graphs:
+            raise ValueError(
+                "'data' has no edges from items to factor values; apply the transform "
+                "AddFactorValues, or choose 'item_graphs' without 'factors'"
+            )
+        empty = torch.empty(2, 0, dtype=torch.int64)
+        factor = data["value"].factor if relations else empty[0]
+        num_factors = int(factor.max()) + 1 if factor.numel() else 0
+        if factor_source == "clusters":
+            from mars_pyg.transforms.cluster_values import cluster_values
+
+            for modality in relations:
+                if f"x_{modality}" not in data["item"]:
+                    raise ValueError(
+                        f"'factor_source=\"clusters\"' needs the features "
+                        f"'x_{modality}' of the items, whose profiles it replaces"
+                    )
+            relations = {
+                modality: cluster_values(data["item"][f"x_{modality}"], factor)
+                for modality in relations
+            }
+        union = coalesce(torch.cat([empty, *relations.values()], dim=1))
+        relations["union"] = union
+        if "factors" not in self.item_graphs:
+            # The labels of the semantic loss stay; the graphs go.
+            relations = {"union": union}
+        graphs = {
+            name: FactorGraph.from_edge_index(
+                edge_index, factor, self.num_items, num_factors
+            )
+            for name, edge_index in relations.items()
+        }
+        if "factors" not in self.item_graphs:
+            none = FactorGraph.from_edge_index(
+                empty, factor, self.num_items, num_factors
+            )
+            graphs.update(dict.fromkeys(["joint", *self.modalities], none))
+        for modality in self.content_modalities:
+            if modality not in graphs:
+                # A view without profiles of its own has no factor graphs.
+                graphs[modality] = FactorGraph.from_edge_index(
+                    empty, factor, self.num_items, num_factors
+                )
+        return graphs
+
+
+def prepare_features(x: Tensor) -> Tensor:
+    r"""Centre the known rows and scale each to :math:`\| \mathbf{z}_i \|_2 =
+    1 / \sqrt{D}`.
+
+    Centring takes out the direction that all embeddings of an encoder share, which
+    says nothing of an item. Missing rows, all zero, stay so.
+
+    Args:
+        x: Features ``[N, D]``, a row of zeros where an item has none.
+    """
+    known = (x != 0).any(dim=1, keepdim=True)
+    mean = x.sum(dim=0) / known.sum().clamp(min=1)
+    centred = torch.where(known, x - mean, 0.0)
+    return torch.nn.functional.normalize(centred, dim=1) / max(x.size(1), 1) ** 0.5
+
+
+def _edges(data: HeteroData, edge_type: tuple[str, str, str], mend: str) -> Tensor:
+    if edge_type not in data.edge_types:
+        raise ValueError(f"'data' has no edges {edge_type}; {mend}")
+    return data[edge_type].edge_index
+
+
+def _resolve_modalities(
+    data: HeteroData, modalities: Sequence[str] | None
+) -> list[str]:
+    available = sorted(
+        key.removeprefix("x_") for key in data["item"].to_dict() if key.startswith("x_")
+    )
+    if modalities is None:
+        return [*available, "id"]
+    chosen = list(dict.fromkeys(modalities))
+    unknown = [m for m in chosen if m != "id" and m not in available]
+    if unknown or not chosen:
+        raise ValueError(
+            f"'modalities' must name some of {[*available, 'id']}, the modalities of "
+            f"which 'data' has features 'x_<modality>' (got {chosen})"
+        )
+    # The ID comes last, as its block of W_0 does.
+    return [m for m in chosen if m != "id"] + (["id"] if "id" in chosen else [])
