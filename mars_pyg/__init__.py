@@ -1,0 +1,1 @@
+"""Explainable recommendation with LLM-named item factors, in PyTorch Geometric."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -226,19 +226,17 @@ def _weight_gradient_fake(
     return x.new_empty(col.shape[0])
 
 
-def _setup_context(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: Tensor
-) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     x, weight, weight_t, ptr, col, ptr_t, col_t, perm = inputs
-    keep_x = weight is not None and ctx.needs_input_grad[1]  # type: ignore[attr-defined]
+    keep_x = weight is not None and ctx.needs_input_grad[1]
     ctx.save_for_backward(
         x if keep_x else None, weight, weight_t, ptr, col, ptr_t, col_t, perm
     )
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple:
-    x, weight, weight_t, ptr, col, ptr_t, col_t, perm = ctx.saved_tensors  # type: ignore[attr-defined]
-    need_x, need_weight, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
+def _backward(ctx: Any, gradient: Tensor) -> tuple:
+    x, weight, weight_t, ptr, col, ptr_t, col_t, perm = ctx.saved_tensors
+    need_x, need_weight, *_ = ctx.needs_input_grad
     gradient_x = gradient_weight = None
     if need_x:
         if weight is not None and weight_t is None:

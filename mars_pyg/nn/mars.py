@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -189,14 +190,13 @@ class MARS(LightGCN):
     def reset_parameters(self) -> None:
         """Draw all parameters anew; see the class for the start of the projections."""
         super().reset_parameters()
-        for view, projection in self.projections.items():
-            with torch.no_grad():
-                projection.weight.zero_()
-                if view in ("joint", "id") and "id" in self.modalities:
-                    identity = projection.weight[:, -self.embedding_dim :]
-                    torch.nn.init.eye_(identity)
-        for layers in self.convs.values():
-            for conv in layers:
+        for view in self.projections:
+            weight = self._projection_weight(view)
+            torch.nn.init.zeros_(weight)
+            if view in ("joint", "id") and "id" in self.modalities:
+                torch.nn.init.eye_(weight.detach()[:, -self.embedding_dim :])
+        for view in self.convs:
+            for conv in self._layers(view):
                 conv.reset_parameters()
         if self.decoder is not None:
             self.decoder.reset_parameters()
@@ -287,18 +287,28 @@ class MARS(LightGCN):
         r"""Eq. 5, :math:`\mathbf{X} = \mathbf{Z} \mathbf{W}_0` ``[N, d]``."""
         if self.item_input == "id":
             return self.item_embedding.weight
-        weight = self.projections[view].weight
+        weight = self._projection_weight(view)
         if view != "joint" or "id" not in self.modalities:
             return torch.nn.functional.linear(self._features(view), weight)
         # The sum over blocks of W_0: concatenating would copy all features each step.
-        out = 0.0
-        start = 0
-        for modality in [*self.content_modalities, "id"]:
-            features = self._features(modality)
-            block = weight[:, start : start + features.size(1)]
-            out = out + torch.nn.functional.linear(features, block)
-            start += features.size(1)
-        return out
+        parts = [self._features(modality) for modality in self.modalities]
+        blocks = weight.split([part.size(1) for part in parts], dim=1)
+        return torch.stack(
+            [
+                torch.nn.functional.linear(part, block)
+                for part, block in zip(parts, blocks, strict=True)
+            ]
+        ).sum(dim=0)
+
+    def _projection_weight(self, view: str) -> Tensor:
+        weight = self.projections[view].weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def _layers(self, view: str) -> Iterable[MARSConv]:
+        layers = self.convs[view]
+        assert isinstance(layers, torch.nn.ModuleList)
+        return cast(Iterable[MARSConv], layers)
 
     def _encode(self, view: str) -> Tensor:
         x = self._input(view)
@@ -306,7 +316,7 @@ class MARS(LightGCN):
             return x
         graph = self._graphs["factors"].get(view, self._graphs["factors"]["union"])
         structure = self._graphs["structure"].get(view)
-        for conv in self.convs[view]:
+        for conv in self._layers(view):
             x = conv(x, graph, struct_edge_index=structure)
         return x
 

@@ -1,0 +1,5 @@
+"""Datasets: Amazon reviews."""
+
+from mars_pyg.datasets.amazon import AmazonFactorDataset
+
+__all__ = ["AmazonFactorDataset"]

@@ -1,0 +1,294 @@
+"""The Amazon review datasets of 2014."""
+
+from __future__ import annotations
+
+import html
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
+from mars_pyg.datasets.build import build_graph
+from mars_pyg.datasets.interactions import read_inter
+from mars_pyg.datasets.storage import (
+    GraphDataset,
+    choose_processed_root,
+    fingerprint,
+)
+from mars_pyg.errors import DataError
+from mars_pyg.factors import FactorProfiles, FactorSchema
+from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.transforms import AddTextFeatures
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+#: Columns of items.tsv that features may be made from; the first one there counts.
+TEXT_COLUMNS = ("text", "brand_and_categories", "title")
+#: Columns of items.tsv to show to people; the first one there counts.
+TITLE_COLUMNS = ("title", "idgenrec_text")
+MODALITIES = ("text", "image")
+
+
+class AmazonFactorDataset(GraphDataset):
+    r"""The Amazon 2014 5-core review data of a category, with factor profiles.
+
+    The files are looked for in ``root``, ``root/amazon-<name>`` and ``root/<name>``:
+
+    - ``<name>.inter``: interactions with their split, see
+      :func:`~mars_pyg.datasets.interactions.read_inter`;
+    - ``items.tsv`` (optional): ``itemID`` as in the interactions, ``asin``, and texts,
+      in which HTML entities are resolved and an empty field is a missing one;
+    - ``factors/schema.json`` and ``factors/profiles.tsv`` (optional): see
+      :meth:`~mars_pyg.factors.FactorProfiles.read`;
+    - ``text_feat.npy``, ``image_feat.npy`` (optional): features, whose row ``i`` is of
+      the item numbered ``i``.
+
+    Where they are not, they are made in ``root/amazon-<name>`` from the files as
+    published, which are looked for in ``root/raw`` and else downloaded, see
+    :func:`~mars_pyg.datasets.amazon_raw.prepare_amazon`.
+
+    The graph is that of :func:`~mars_pyg.datasets.build.build_graph`. An item's id is
+    its ASIN, or its number where there is no ``items.tsv``. ``data['item'].text`` is
+    the text that features may be made from: the column ``text`` if there is one, else
+    ``brand_and_categories``, else ``title``. The column ``idgenrec_text`` is a title to
+    show where there is none, and nothing else.
+
+    Args:
+        root: The folder of the data.
+        name: ``"baby"``, ``"sports"`` or ``"clothing"``. (default: :obj:`"baby"`)
+        text_model: The model that makes ``x_text`` where there is no
+            ``text_feat.npy``, see :class:`~mars_pyg.transforms.AddTextFeatures`, or
+            :obj:`None` to do without. (default: :obj:`None`)
+        transform: Applied to the graph at every access. (default: :obj:`None`)
+        pre_transform: Applied to the graph before it is stored.
+            (default: :obj:`None`)
+        force_reload: Whether to make the graph again if it is stored.
+            (default: :obj:`False`)
+        processed_root: The folder of the processed graph, by default
+            ``root/processed``, or the user's cache folder where ``root`` is read-only.
+            (default: :obj:`None`)
+        url: Where published files are downloaded from.
+            (default: the project that published them)
+
+    Raises:
+        DataError: If a file is missing or not valid, or cannot be downloaded.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        name: str = "baby",
+        text_model: str | None = None,
+        transform: Callable[[HeteroData], HeteroData] | None = None,
+        pre_transform: Callable[[HeteroData], HeteroData] | None = None,
+        force_reload: bool = False,
+        processed_root: str | os.PathLike[str] | None = None,
+        url: str = URL,
+    ) -> None:
+        if name not in CATEGORIES:
+            raise ValueError(
+                f"name must be one of {', '.join(CATEGORIES)}, got {name!r}"
+            )
+        self.name = name
+        root = Path(root).expanduser()
+        folder = find_prepared(root, name)
+        if folder is None:
+            folder = root / f"amazon-{name}"
+            prepare_amazon(root / "raw", folder, name, url)
+        self.folder = folder
+        self.text_model = text_model
+        digest = fingerprint(
+            _input_files(folder, name), (name, text_model), pre_transform
+        )
+        super().__init__(
+            choose_processed_root(root, processed_root) / f"amazon-{name}-{digest}.pt",
+            transform,
+            pre_transform,
+            force_reload,
+        )
+        encoder = self._data["item"].get("text_encoder", text_model)
+        if text_model is not None and encoder != text_model:
+            warnings.warn(
+                f"x_text was made by {encoder} because {text_model} could not be "
+                f"loaded; use force_reload=True to try again",
+                stacklevel=2,
+            )
+
+    def process(self) -> None:
+        """Read the files and store the graph."""
+        data = read_prepared(self.folder, self.name)
+        if self.text_model is not None:
+            data = AddTextFeatures(self.text_model, self.processed_dir)(data)
+        self.finish(data)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+
+def find_prepared(root: Path, name: str) -> Path | None:
+    """Find the folder of the prepared files of a category, if there is one."""
+    for folder in (root, root / f"amazon-{name}", root / name):
+        if (folder / f"{name}.inter").is_file():
+            return folder
+    return None
+
+
+def read_prepared(folder: Path, name: str) -> HeteroData:
+    """Make the graph of the prepared files in a folder.
+
+    Args:
+        folder: The folder of the files.
+        name: The name of the interactions, without suffix.
+
+    Returns:
+        The graph.
+
+    Raises:
+        DataError: If a file is missing or not valid.
+    """
+    inter = folder / f"{name}.inter"
+    user, item, label = read_inter(inter)
+    features = {
+        modality: _read_features(folder / f"{modality}_feat.npy")
+        for modality in MODALITIES
+        if (folder / f"{modality}_feat.npy").is_file()
+    }
+    item_text: dict[str, list[str]] = {}
+    if (folder / "items.tsv").is_file():
+        numbers, item_ids, item_text = _read_items(folder / "items.tsv")
+        id_column = "asin"
+    else:
+        rows = {len(x) for x in features.values()}
+        numbers = torch.arange(max(rows)) if rows else item.unique()
+        item_ids = [str(number) for number in numbers.tolist()]
+        id_column = "itemID"
+    if features and not torch.equal(numbers, torch.arange(len(numbers))):
+        raise DataError(
+            "items are not numbered from 0 without gaps, so that the rows of the "
+            "features cannot be told",
+            mend="number the items by the rows of the features",
+            file=folder,
+            field="itemID",
+        )
+    position = torch.searchsorted(numbers, item).clamp(max=len(numbers) - 1)
+    unknown = numbers[position] != item
+    if unknown.any():
+        index = int(unknown.nonzero()[0])
+        raise DataError(
+            f"unknown item {int(item[index])}",
+            mend="add the item to items.tsv and the features, or remove the row",
+            file=inter,
+            row=row_of(index, inter),
+            field="itemID",
+        )
+    users, user = user.unique(return_inverse=True)
+    edge_index = torch.stack([user, position])
+    return build_graph(
+        user_ids=[str(number) for number in users.tolist()],
+        item_ids=item_ids,
+        train=edge_index[:, label == 0],
+        val=edge_index[:, label == 1],
+        test=edge_index[:, label == 2],
+        item_text=item_text,
+        features=features,
+        profiles=_read_profiles(folder / "factors", item_ids, id_column),
+    )
+
+
+def _input_files(folder: Path, name: str) -> list[Path]:
+    names = [f"{name}.inter", "items.tsv", "factors/schema.json"]
+    names += ["factors/profiles.tsv"] + [f"{key}_feat.npy" for key in MODALITIES]
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _read_items(file: Path) -> tuple[Tensor, list[str], dict[str, list[str]]]:
+    """Read the numbers, ids and texts of the items, sorted by number."""
+    table = read_table(file, ["itemID", "asin"])
+    check_repeated_header(table, file)
+    _check_column(table, "itemID", file, pattern=r"\d{1,18}")
+    _check_column(table, "asin", file, pattern=r".*\S.*")
+    table["itemID"] = table["itemID"].astype("int64")
+    # The same number may have been written in two ways.
+    _check_unique(table, "itemID", file)
+    table = table.sort_values("itemID")
+    text = {}
+    for name in table.columns:
+        if name not in ("itemID", "asin"):
+            text[name] = [html.unescape(cell).strip() for cell in table[name]]
+    for name, columns in [("title", TITLE_COLUMNS), ("text", TEXT_COLUMNS)]:
+        found = [column for column in columns if column in text]
+        if found:
+            text[name] = text[found[0]]
+    # An unknown brand leaves the bar behind it.
+    text["text"] = [entry.strip(" |") for entry in text.get("text", [])]
+    text = {
+        name: entries
+        for name, entries in text.items()
+        if entries and name != "idgenrec_text"
+    }
+    numbers = torch.from_numpy(table["itemID"].to_numpy().copy())
+    return numbers, table["asin"].str.strip().tolist(), text
+
+
+def _check_column(table: DataFrame, name: str, file: Path, pattern: str) -> None:
+    fault = ~table[name].str.fullmatch(pattern).to_numpy(dtype=bool)
+    if fault.any():
+        index = int(fault.argmax())
+        raise DataError(
+            f"the id {table[name].iloc[index]!r} is not valid",
+            mend="give every item a whole number from 0 and an ASIN",
+            file=file,
+            row=row_of(index, file),
+            field=name,
+        )
+    _check_unique(table, name, file)
+
+
+def _check_unique(table: DataFrame, name: str, file: Path) -> None:
+    fault = table[name].duplicated().to_numpy()
+    if fault.any():
+        index = int(fault.argmax())
+        raise DataError(
+            f"the id {str(table[name].iloc[index])!r} is there twice",
+            mend="keep one row per item",
+            file=file,
+            row=row_of(index, file),
+            field=name,
+        )
+
+
+def _read_features(file: Path) -> Tensor:
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise DataError(
+            f"the features cannot be read: {error}",
+            mend="write a matrix of numbers with numpy.save",
+            file=file,
+        ) from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise DataError(
+            "the features are not a matrix of numbers",
+            mend="write a matrix of numbers with numpy.save",
+            file=file,
+        )
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _read_profiles(
+    folder: Path, item_ids: list[str], id_column: str
+) -> dict[str, FactorProfiles]:
+    """Read the profiles in a folder by their modality; none if it has no schema."""
+    schema_file, file = folder / "schema.json", folder / "profiles.tsv"
+    if not schema_file.is_file() and not file.is_file():
+        return {}
+    schema = FactorSchema.read(schema_file)
+    return {schema.modality: FactorProfiles.read(file, schema, item_ids, id_column)}

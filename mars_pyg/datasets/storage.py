@@ -1,0 +1,146 @@
+"""Where a dataset keeps its processed graph, and how."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData, InMemoryDataset
+from torch_geometric.data.data import BaseData
+
+from mars_pyg.files import atomic_path
+
+#: Raised whenever the form of processed files changes.
+FORMAT = 1
+
+
+class GraphDataset(InMemoryDataset):
+    r"""Base class of datasets that consist of one graph.
+
+    The processed graph is stored as plain tensors, strings and containers, so that
+    loading it runs no code, and it is written whole or not at all. The name of its
+    file holds a digest of all that it was made from, see :func:`fingerprint`, so that
+    a file made from other inputs or with other options is never taken for it.
+
+    A subclass implements :meth:`process`, which hands the graph to :meth:`finish`, and
+    calls ``super().__init__`` once the arguments of its own are set.
+
+    Args:
+        processed_file: The file of the processed graph.
+        transform: Applied to the graph at every access. (default: :obj:`None`)
+        pre_transform: Applied to the graph before it is stored.
+            (default: :obj:`None`)
+        force_reload: Whether to make the graph again if it is stored.
+            (default: :obj:`False`)
+    """
+
+    def __init__(
+        self,
+        processed_file: str | os.PathLike[str],
+        transform: Callable[[HeteroData], HeteroData] | None = None,
+        pre_transform: Callable[[HeteroData], HeteroData] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        self._processed_file = Path(processed_file)
+        super().__init__(
+            str(self._processed_file.parent),
+            transform,
+            pre_transform,
+            force_reload=force_reload,
+        )
+        self.load(self.processed_paths[0], data_cls=HeteroData)
+
+    @property
+    def processed_dir(self) -> str:
+        """The folder of the processed graph."""
+        return str(self._processed_file.parent)
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        """The name of the file of the processed graph."""
+        return [self._processed_file.name]
+
+    def _process(self) -> None:
+        # PyG compares the text of pre_transform with a file that it unpickles; here
+        # the file's name settles the matter.
+        if self.force_reload or not self._processed_file.exists():
+            self.process()
+
+    def process(self) -> None:
+        """Make the graph and hand it to :meth:`finish`."""
+        raise NotImplementedError
+
+    def finish(self, data: HeteroData) -> None:
+        """Apply ``pre_transform`` to a graph and store it."""
+        if self.pre_transform is not None:
+            data = self.pre_transform(data)
+        self.save([data], self.processed_paths[0])
+
+    @classmethod
+    def save(cls, data_list: Sequence[BaseData], path: str) -> None:
+        """Store graphs in a file, as a dictionary and slices."""
+        data, slices = cls.collate(data_list)
+        with atomic_path(path) as temporary:
+            torch.save((data.to_dict(), slices), temporary)
+
+    def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
+        """Load what :meth:`save` stored."""
+        data, self.slices = torch.load(path, weights_only=True)
+        self.data = data_cls.from_dict(data)
+
+
+def fingerprint(
+    files: Iterable[str | os.PathLike[str]], options: Any, pre_transform: Any = None
+) -> str:
+    r"""Digest all that a processed graph depends on.
+
+    Args:
+        files: The input files, whose contents count.
+        options: The options that change the result; their ``repr`` counts.
+        pre_transform: The transform applied before the graph is stored, whose class
+            and arguments count; a change of its code does not. One that cannot be
+            serialised, such as a lambda, gives a new digest each time, so that the
+            graph is made anew. (default: :obj:`None`)
+
+    Returns:
+        A hexadecimal number of sixteen digits.
+    """
+    digest = hashlib.sha256(repr((FORMAT, options)).encode())
+    for path in files:
+        digest.update(Path(path).name.encode())
+        with open(path, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    try:
+        digest.update(pickle.dumps(pre_transform))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        digest.update(uuid.uuid4().bytes)
+    return digest.hexdigest()[:16]
+
+
+def choose_processed_root(
+    root: str | os.PathLike[str], processed_root: str | os.PathLike[str] | None
+) -> Path:
+    """Choose the folder of processed files.
+
+    Args:
+        root: The folder of the data.
+        processed_root: The folder that the user asks for, if any.
+
+    Returns:
+        ``processed_root`` if given, else ``root/processed`` if the folder of the data
+        is meant to be written, else ``mars_pyg`` in the user's cache folder.
+    """
+    if processed_root is not None:
+        return Path(processed_root).expanduser()
+    root = Path(root)
+    # os.access allows the superuser everything; the mode says what is meant.
+    if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
+        return root / "processed"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "mars_pyg"

@@ -1,0 +1,201 @@
+"""Reading tables of text from csv, tsv and parquet files, with faults located."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mars_pyg.errors import DataError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
+    r"""Read a table as columns of strings, where the empty string means missing.
+
+    The kind of file is told by its name: ``.parquet`` or ``.pq``, ``.csv`` (comma), and
+    anything else is separated by tabs. Text files are UTF-8 with a header, quoted as
+    Python's :mod:`csv` does by default; fields missing at the end of a row are empty.
+    A parquet column of lists becomes one string per row, joined by ``|``.
+
+    Args:
+        path: The file to read.
+        required: Columns that must be there. (default: :obj:`()`)
+
+    Returns:
+        A :class:`pandas.DataFrame` of strings without missing values.
+
+    Raises:
+        DataError: If the file is missing, empty, not UTF-8 or not a regular table, or
+            if a column is missing, unnamed or there twice.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(
+            "there is no such file", mend="check the path of the file", file=file
+        )
+    frame = _read_parquet(file) if is_parquet(file) else _read_text(file)
+    names = list(frame.columns)
+    for position, name in enumerate(names):
+        if not name:
+            raise DataError(
+                f"column {position + 1} has no name",
+                mend="name every column in the header",
+                file=file,
+                row=1,
+            )
+        if name in names[:position]:
+            raise DataError(
+                "two columns have the same name",
+                mend="rename or remove one of them",
+                file=file,
+                row=1,
+                field=name,
+            )
+    for name in required:
+        if name not in names:
+            raise DataError(
+                f"the column is missing; the header has {', '.join(names)}",
+                mend=f"add the column {name!r} or rename the one that holds it",
+                file=file,
+                row=None if is_parquet(file) else 1,
+                field=name,
+            )
+    return frame
+
+
+def check_repeated_header(
+    frame: DataFrame, file: str | PathLike[str] | None = None
+) -> None:
+    """Raise a :class:`DataError` if a row of a table repeats its header.
+
+    Args:
+        frame: A table of strings.
+        file: The file it was read from. (default: :obj:`None`)
+    """
+    if not len(frame.columns) or not len(frame):
+        return
+    repeated = (frame == list(frame.columns)).all(axis=1).to_numpy()
+    if repeated.any():
+        raise DataError(
+            "the header is repeated inside the table",
+            mend="remove the line, as is left over when files are joined",
+            file=file,
+            row=row_of(int(repeated.argmax()), file),
+        )
+
+
+def row_of(index: int, file: str | PathLike[str] | None = None) -> int:
+    """Find the row of a record, counted as an editor counts lines.
+
+    Quoted fields may hold line breaks and blank lines are passed over, so a text file
+    is read again up to the record. This is for error messages only.
+
+    Args:
+        index: The position of the record in the table, from zero.
+        file: The file that the table was read from. (default: :obj:`None`)
+
+    Returns:
+        The row, where the header is row 1.
+    """
+    if file is None or is_parquet(file):
+        return index + 2
+    with open(file, encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, delimiter=_delimiter(file))
+        start, seen = 1, -1
+        for record in reader:
+            if any(field.strip() for field in record) or len(record) > 1:
+                if seen == index:
+                    return start
+                seen += 1
+            start = reader.line_num + 1
+    return index + 2
+
+
+def is_parquet(path: str | PathLike[str]) -> bool:
+    """Tell by its name whether a file is a parquet file."""
+    return Path(path).suffix.lower() in {".parquet", ".pq"}
+
+
+def _delimiter(path: str | PathLike[str]) -> str:
+    return "," if Path(path).suffix.lower() == ".csv" else "\t"
+
+
+def _read_text(file: Path) -> DataFrame:
+    import pandas as pd
+
+    try:
+        # Without a header of its own pandas takes the first line for the number of
+        # columns and reports longer ones, instead of reading them as an index.
+        frame = pd.read_csv(
+            file,
+            sep=_delimiter(file),
+            header=None,
+            dtype=str,
+            na_filter=False,
+            encoding="utf-8-sig",
+        )
+    except UnicodeDecodeError as error:
+        raise broken_encoding(file) from error
+    except pd.errors.EmptyDataError as error:
+        raise DataError(
+            "the file is empty", mend="write a header and records into it", file=file
+        ) from error
+    except pd.errors.ParserError as error:
+        line = re.search(r"in line (\d+)", str(error))
+        raise DataError(
+            f"the table cannot be read: {str(error).strip()}",
+            mend="give every row as many fields as the header, and close every quote",
+            file=file,
+            row=int(line.group(1)) if line else None,
+        ) from error
+    frame.columns = frame.iloc[0].str.strip().to_list()
+    return frame.iloc[1:].reset_index(drop=True)
+
+
+def broken_encoding(file: str | PathLike[str]) -> DataError:
+    """Make the error for a text file that is not UTF-8, naming its first bad row."""
+    row = None
+    with open(file, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                row = number
+                break
+    return DataError(
+        "the text is not UTF-8", mend="save the file as UTF-8", file=file, row=row
+    )
+
+
+def _read_parquet(file: Path) -> DataFrame:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"the file is not parquet: {error}", mend="write it again", file=file
+        ) from error
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+                column = pc.binary_join(column, "|")
+            column = column.cast(pa.string())
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise DataError(
+                f"a column of type {column.type} cannot be read as text",
+                mend="store the column as strings, numbers or lists of strings",
+                file=file,
+                field=name,
+            ) from error
+        columns[name] = pc.fill_null(column, "")
+    return pa.table(columns).to_pandas().astype(str)

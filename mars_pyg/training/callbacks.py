@@ -1,0 +1,207 @@
+"""Lightning callbacks that make a run resumable and its progress readable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+
+from mars_pyg.files import atomic_path
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, and unpickles nothing from them.
+
+    Lightning writes to the folder for temporary files and moves the result, which is a
+    copy that can be cut short where that folder is on another file system.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint beside its place, then rename it."""
+        with atomic_path(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Load a checkpoint of tensors and plain values."""
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Writes one checkpoint of a fixed name at the end of epochs.
+
+    A run's folder may be renamed or moved before the run is resumed: the best score is
+    kept, where :class:`ModelCheckpoint` would forget it.
+
+    Args:
+        dirpath: The run's folder.
+        filename: Name of the checkpoint without ``.ckpt``.
+        every_n_epochs: Epochs between checkpoints.
+        monitor: The metric whose best epoch is kept; :obj:`None` keeps the last epoch.
+    """
+
+    def __init__(
+        self,
+        dirpath: Path,
+        filename: str,
+        every_n_epochs: int,
+        monitor: str | None = None,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            mode="max",
+            every_n_epochs=every_n_epochs,
+            # At the end of the epoch, validation and early stopping are done with.
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best score, with paths in the folder as it is called now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        state = {
+            name: here(value) if name.endswith("_path") else value
+            for name, value in state_dict.items()
+        }
+        state["dirpath"] = self.dirpath
+        state["best_k_models"] = {
+            here(path): score for path, score in state_dict["best_k_models"].items()
+        }
+        super().load_state_dict(state)
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that stays stopped when the run is resumed.
+
+    Args:
+        monitor: The metric, of which more is better.
+        patience: Validations without improvement before the run stops. A resumed run
+            may change it.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(
+            monitor,
+            patience=patience,
+            mode="max",
+            # Between validations the metric is an old one.
+            check_on_train_epoch_end=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore all but the patience."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop before the first epoch if the run had been stopped."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class EpochTimer(Callback):
+    """Measures the training part of each epoch, without validation.
+
+    Attributes:
+        seconds: The time of each epoch.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+        self._paused = 0.0
+
+    def on_train_epoch_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Start the clock."""
+        self._start, self._paused = time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock, when the device has finished."""
+        _synchronize(pl_module)
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock again."""
+        self._paused += time.perf_counter() - self._validation_start
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read the clock."""
+        _synchronize(pl_module)
+        self.seconds.append(time.perf_counter() - self._start - self._paused)
+
+
+class ProgressBar(TQDMProgressBar):
+    """One bar for the batches of an epoch, with the losses and the last metrics."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, Any]:
+        """Leave out the version of the logs, which says nothing here."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    def init_validation_tqdm(self) -> Any:
+        """Show no bar for validation, which is one step."""
+        bar = super().init_validation_tqdm()
+        bar.disable = True
+        return bar
+
+
+class ProgressLines(Callback):
+    """One line for each validated epoch, where no bar can be drawn.
+
+    Args:
+        monitor: The metric that chooses the best epoch.
+        write: What to do with a line.
+    """
+
+    def __init__(self, monitor: str, write: Callable[[str], None]) -> None:
+        self.monitor = monitor
+        self.write = write
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the epoch has metrics of its own."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the line."""
+        if not self._validated:
+            return
+        self._validated = False
+        metrics = trainer.callback_metrics
+        losses = "  ".join(
+            f"{name.removeprefix('train/')} {float(value):.4f}"
+            for name, value in metrics.items()
+            if name.startswith("train/")
+        )
+        name = self.monitor.replace("val/", "validation ")
+        score = float(metrics[self.monitor])
+        self.write(
+            f"epoch {trainer.current_epoch + 1:4d}  {losses}  {name} {score:.4f}"
+        )
+
+
+def _synchronize(pl_module: LightningModule) -> None:
+    if pl_module.device.type == "cuda":
+        torch.cuda.synchronize(pl_module.device)

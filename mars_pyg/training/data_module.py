@@ -1,0 +1,132 @@
+"""Batches of training triplets for Lightning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.errors import DataError
+from mars_pyg.training.negative_sampling import NegativeSampler
+from mars_pyg.training.seeding import epoch_generator
+from mars_pyg.training.user_items import split_edges
+
+logger = logging.getLogger(__name__)
+
+
+class TripletBatches:
+    """The shuffled triplets of an epoch, in batches.
+
+    An iteration shuffles all train interactions and draws a negative for each, as whole
+    tensors, and yields slices of them. It asks for the epoch when its first batch is
+    asked for, not before, since Lightning makes iterators ahead of time.
+
+    Args:
+        edge_index: Users and items of the train interactions ``[2, E]``, int64.
+        num_users: Number of users.
+        num_items: Number of items.
+        batch_size: Number of triplets in a batch; the last one may be smaller.
+        seed: The seed of the run.
+        current_epoch: Tells the epoch that an iteration is for.
+
+    Raises:
+        DataError: If there is nothing to train on.
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        num_users: int,
+        num_items: int,
+        batch_size: int,
+        seed: int,
+        current_epoch: Callable[[], int],
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"'batch_size' must be positive (got {batch_size})")
+        self.sampler = NegativeSampler(edge_index, num_users, num_items)
+        usable = self.sampler.has_negative[edge_index[0]]
+        left_out = int((~usable).sum())
+        if left_out == usable.numel():
+            raise DataError(
+                "there is nothing to train on: "
+                + ("every user has all items" if left_out else "no train interactions"),
+                mend="give train interactions of users who have not seen every item",
+            )
+        if left_out:
+            logger.warning(
+                "%d of %d train interactions are left out of the loss: their users "
+                "have trained on every item, so that there is no negative",
+                left_out,
+                usable.numel(),
+            )
+        self.user, self.positive = edge_index[:, usable].contiguous()
+        self.batch_size = batch_size
+        self.seed = seed
+        self.current_epoch = current_epoch
+
+    def __len__(self) -> int:
+        return -(-self.user.numel() // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        generator = epoch_generator(self.seed, self.current_epoch(), "triplets")
+        order = torch.randperm(self.user.numel(), generator=generator)
+        user, positive = self.user[order], self.positive[order]
+        negative = self.sampler.sample(user, generator)
+        yield from zip(
+            user.split(self.batch_size),
+            positive.split(self.batch_size),
+            negative.split(self.batch_size),
+            strict=True,
+        )
+
+
+class RecommenderDataModule(LightningDataModule):
+    r"""Gives Lightning the triplets to train on and the splits to evaluate.
+
+    A training batch is a tuple of users, their train items and items that they have not
+    trained on, each ``[B]``, int64. Users who have trained on every item have no
+    negative: their interactions are left out, with a warning that counts them.
+
+    Args:
+        data (HeteroData): The graph; see
+            :class:`~mars_pyg.training.user_items.UserItems`.
+        batch_size (int, optional): Number of triplets in a batch.
+            (default: :obj:`2048`)
+        seed (int, optional): Seed of the shuffles and negatives. Those of an epoch
+            depend on the seed and the epoch alone. (default: :obj:`0`)
+
+    Raises:
+        DataError: If there is nothing to train on.
+    """
+
+    def __init__(self, data: HeteroData, batch_size: int = 2048, seed: int = 0) -> None:
+        super().__init__()
+        self.batches = TripletBatches(
+            split_edges(data, "train"),
+            data["user"].num_nodes,
+            data["item"].num_nodes,
+            batch_size,
+            seed,
+            lambda: self._epoch,
+        )
+
+    @property
+    def _epoch(self) -> int:
+        return 0 if self.trainer is None else self.trainer.current_epoch
+
+    def train_dataloader(self) -> TripletBatches:
+        """The shuffled triplets of the current epoch."""
+        return self.batches
+
+    def val_dataloader(self) -> Iterable[str]:
+        """One batch, the name of the split: evaluation makes chunks of its own."""
+        return ("val",)
+
+    def test_dataloader(self) -> Iterable[str]:
+        """One batch, the name of the split."""
+        return ("test",)

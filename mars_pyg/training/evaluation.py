@@ -1,0 +1,159 @@
+"""Ranking all items for users, and the metrics of the ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.metrics import (
+    LinkPredMetricCollection,
+    LinkPredNDCG,
+    LinkPredRecall,
+)
+
+from mars_pyg.errors import DataError
+from mars_pyg.nn.recommender import Recommender
+from mars_pyg.training.user_items import UserItems
+
+
+def evaluate(
+    recommender: Recommender,
+    data: HeteroData,
+    split: str = "val",
+    k: Sequence[int] = (10, 20),
+    chunk_size: int = 1024,
+    mask_validation: bool = False,
+) -> dict[str, float]:
+    r"""Computes Recall and NDCG of a recommender over the full catalogue.
+
+    .. math::
+        \mathrm{Recall@}K = \frac{|T_u \cap R_u|}{|R_u|}, \qquad
+        \mathrm{NDCG@}K = \frac{\sum_{p : T_{u,p} \in R_u} 1 / \log_2(p + 1)}
+        {\sum_{p=1}^{\min(|R_u|, K)} 1 / \log_2(p + 1)}
+
+    for the top :math:`T_{u,1}, \ldots, T_{u,K}` of all items that the user has not
+    trained on and the user's held-out items :math:`R_u`, averaged over the users who
+    have a held-out item.
+
+    Args:
+        recommender: The model; its mode (training or not) is left as it was.
+        data: The graph with the splits; see
+            :class:`~mars_pyg.training.user_items.UserItems`.
+        split: :obj:`"val"` or :obj:`"test"`. (default: :obj:`"val"`)
+        k: The cuts :math:`K`. (default: :obj:`(10, 20)`)
+        chunk_size: Number of users that are scored at once; it bounds the memory, which
+            is ``chunk_size`` times the number of items. (default: :obj:`1024`)
+        mask_validation: Whether validation items are no candidates at test. Published
+            figures leave them in. (default: :obj:`False`)
+
+    Returns:
+        :obj:`"recall@10"`, :obj:`"ndcg@10"` and so on.
+
+    Raises:
+        DataError: If the split is missing or empty.
+        FloatingPointError: If scores are not numbers.
+    """
+    if split not in ("val", "test"):
+        raise ValueError(f"'split' must be 'val' or 'test' (got {split!r})")
+    if not k or min(k) < 1:
+        raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
+    held_out = UserItems.from_data(data, split)
+    user = held_out.count.nonzero().view(-1)
+    if user.numel() == 0:
+        raise DataError(
+            f"no user has an item in the {split} split",
+            mend="split the interactions so that some are held out",
+        )
+    masked = ("train", "val") if mask_validation and split == "test" else ("train",)
+    metrics = LinkPredMetricCollection(
+        {
+            name: metric
+            for cut in sorted(set(k))
+            for name, metric in (
+                (f"recall@{cut}", LinkPredRecall(cut)),
+                (f"ndcg@{cut}", LinkPredNDCG(cut)),
+            )
+        }
+    )
+    seen = UserItems.from_data(data, *masked)
+    for chunk, _, item in rank(recommender, user, max(k), seen, chunk_size):
+        held_out, metrics = held_out.to(chunk.device), metrics.to(chunk.device)
+        metrics.update(item, held_out.select(chunk))
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def rank(
+    recommender: Recommender,
+    user: Tensor,
+    k: int,
+    seen: UserItems | None = None,
+    chunk_size: int = 1024,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Find the best items of users, exactly, in chunks of users.
+
+    The representations are computed once, without gradients, in evaluation mode and
+    without mixed precision, and scored in single precision at least, so that a score
+    does not depend on how the model was trained.
+
+    Args:
+        recommender: The model; its mode (training or not) is left as it was.
+        user: User indices ``[B]``, int64.
+        k: Number of items per user; all items where there are fewer.
+        seen: Items that are no candidates for a user. (default: :obj:`None`)
+        chunk_size: Number of users that are scored at once. (default: :obj:`1024`)
+
+    Yields:
+        The users of a chunk ``[C]``, and their scores and items ``[C, min(k, N)]``,
+        best first. Where a user has fewer than ``k`` candidates the score is minus
+        infinity and the item is ``N``, which is no item.
+
+    Raises:
+        FloatingPointError: If scores are not numbers.
+    """
+    if k < 1 or chunk_size < 1:
+        raise ValueError(
+            f"'k' and 'chunk_size' must be positive (got {k} and {chunk_size})"
+        )
+    representations = compute_representations(recommender)
+    device = representations[0].device
+    seen = None if seen is None else seen.to(device)
+    for chunk in user.to(device).split(chunk_size):
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            score = recommender.score(chunk, representations)
+        if seen is not None:
+            score[seen.select(chunk)] = -torch.inf
+        top, item = score.topk(min(k, score.size(1)), dim=1)
+        # NaN is larger than any number to topk(), so that it cannot hide.
+        if top.isnan().any():
+            raise FloatingPointError(
+                "the scores are not numbers (NaN): the training has diverged; lower "
+                "the learning rate"
+            )
+        yield chunk, top, item.masked_fill_(top == -torch.inf, score.size(1))
+
+
+def compute_representations(recommender: Recommender) -> tuple[Tensor, Tensor]:
+    """Compute the representations of all users and items for scoring.
+
+    Args:
+        recommender: The model; its mode (training or not) is left as it was.
+
+    Returns:
+        What :meth:`~mars_pyg.nn.Recommender.forward` returns in evaluation mode and
+        without gradients, in single precision at least.
+    """
+    device = next(recommender.parameters()).device
+    training = recommender.training
+    recommender.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            user, item = recommender()
+    finally:
+        recommender.train(training)
+    half = (torch.float16, torch.bfloat16)
+    return (
+        user.float() if user.dtype in half else user,
+        item.float() if item.dtype in half else item,
+    )

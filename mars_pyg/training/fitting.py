@@ -1,0 +1,284 @@
+"""Training a recommender from start, or from where it was interrupted, to its best."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import signal
+import statistics
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch_geometric.data import HeteroData
+
+from mars_pyg.errors import DataError
+from mars_pyg.nn.recommender import Recommender
+from mars_pyg.training.callbacks import (
+    AtomicCheckpointIO,
+    EpochTimer,
+    ProgressBar,
+    ProgressLines,
+    ResumableEarlyStopping,
+    RunCheckpoint,
+)
+from mars_pyg.training.data_module import RecommenderDataModule
+from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.module import RecommenderModule
+
+logger = logging.getLogger(__name__)
+
+#: Names of the checkpoints in a run's folder.
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run came to.
+
+    Args:
+        best_epoch: The epoch of the restored weights, from one.
+        epochs: Number of epochs trained in all, those before a resume included.
+        seconds_per_epoch: Median time of the training part of an epoch, without
+            validation; :obj:`None` when no epoch was left to train.
+        peak_mib: Peak memory in MiB, of the tensors on a GPU, or else of the process.
+        val: Validation metrics of the restored weights.
+    """
+
+    best_epoch: int
+    epochs: int
+    seconds_per_epoch: float | None
+    peak_mib: float
+    val: dict[str, float]
+
+
+def fit(
+    recommender: Recommender,
+    data: HeteroData,
+    *,
+    max_epochs: int = 1000,
+    batch_size: int = 2048,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    validate_every: int = 1,
+    patience: int = 20,
+    monitor: str = "recall@20",
+    k: Sequence[int] = (10, 20),
+    chunk_size: int = 1024,
+    seed: int = 0,
+    run_dir: str | PathLike[str] | None = None,
+    resume: bool = False,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    deterministic: bool = False,
+    progress: bool | Callable[[str], None] = True,
+) -> FitResult:
+    r"""Trains a recommender, and leaves it with the weights of its best epoch.
+
+    The run's folder holds ``last.ckpt``, written whole at every validated epoch,
+    ``best.ckpt``, and ``logs`` with ``metrics.csv`` (one row per epoch) and the events
+    of TensorBoard. A run that was interrupted, in whatever way, continues from
+    ``last.ckpt`` to the same weights and metrics, bit for bit, as if it had not been
+    (on a GPU with :obj:`deterministic=True`).
+
+    Args:
+        recommender: The model.
+        data: The graph with the splits; see
+            :class:`~mars_pyg.training.user_items.UserItems`.
+        max_epochs: Largest number of epochs. (default: :obj:`1000`)
+        batch_size: Number of triplets in a batch. (default: :obj:`2048`)
+        learning_rate: Learning rate of Adam. (default: :obj:`1e-3`)
+        weight_decay: Weight decay of Adam. (default: :obj:`0.0`)
+        validate_every: Epochs between validations. (default: :obj:`1`)
+        patience: Validations without improvement before training stops.
+            (default: :obj:`20`)
+        monitor: The validation metric that chooses the best epoch.
+            (default: :obj:`"recall@20"`)
+        k: Cuts of the metrics. (default: :obj:`(10, 20)`)
+        chunk_size: Users that an evaluation scores at once. (default: :obj:`1024`)
+        seed: Seed of shuffles, negatives and what else training draws; the model's
+            start is the caller's. (default: :obj:`0`)
+        run_dir: The run's folder; :obj:`None` for a temporary one, without logs.
+            (default: :obj:`None`)
+        resume: Whether to continue the run in :obj:`run_dir`. Where it was interrupted
+            before its first checkpoint, it starts anew. (default: :obj:`False`)
+        accelerator: See :class:`lightning.pytorch.Trainer`; one device is used.
+            (default: :obj:`"auto"`)
+        precision: See :class:`lightning.pytorch.Trainer`. (default: :obj:`"32-true"`)
+        deterministic: Whether operations that are not deterministic are refused.
+            (default: :obj:`False`)
+        progress: Whether to show progress: a bar on a terminal, else a line for each
+            validated epoch; or what to do with such a line. (default: :obj:`True`)
+
+    Raises:
+        DataError: If the data cannot be trained on, or :obj:`run_dir` already holds a
+            run.
+        ValueError: If an option makes no sense.
+        KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
+    """
+    metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in k]
+    if monitor not in metrics:
+        raise ValueError(f"'monitor' must be one of {metrics} (got {monitor!r})")
+    if not 1 <= validate_every <= max_epochs:
+        raise ValueError(
+            "'validate_every' must be from 1 to 'max_epochs', or no epoch would be "
+            f"validated (got {validate_every} and {max_epochs})"
+        )
+    if patience < 1:
+        raise ValueError(f"'patience' must be positive (got {patience})")
+    with ExitStack() as stack:
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory())
+            if run_dir is None
+            else run_dir
+        ).resolve()
+        last, best = folder / LAST, folder / BEST
+        if last.exists() and not resume:
+            raise DataError(
+                "the folder already holds a run",
+                mend="resume it, or choose another folder",
+                file=folder,
+            )
+        resume = last.exists()
+        stack.enter_context(_quiet())
+        loggers: list[Logger] = []
+        if run_dir is not None:
+            loggers = _make_loggers(folder, _epochs_done(last) if resume else 0)
+        timer = EpochTimer()
+        # The best checkpoint comes before the last one: resuming from a last one that
+        # is behind writes the best one again.
+        callbacks = [
+            timer,
+            ResumableEarlyStopping(f"val/{monitor}", patience),
+            RunCheckpoint(folder, best.stem, validate_every, f"val/{monitor}"),
+            RunCheckpoint(folder, last.stem, validate_every),
+        ]
+        show_bar = progress is True and sys.stderr.isatty()
+        if show_bar:
+            callbacks.append(ProgressBar(refresh_rate=10))
+        elif progress:
+            write = progress if callable(progress) else logger.info
+            callbacks.append(ProgressLines(f"val/{monitor}", write))
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            deterministic=deterministic,
+            max_epochs=max_epochs,
+            check_val_every_n_epoch=validate_every,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=show_bar,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        module = RecommenderModule(
+            recommender,
+            data,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            k=k,
+            chunk_size=chunk_size,
+            seed=seed,
+        )
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        with _plain_interrupts():
+            trainer.fit(
+                module,
+                datamodule=RecommenderDataModule(data, batch_size, seed),
+                ckpt_path=last if resume else None,
+            )
+        peak_mib = _peak_mib(device)
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(checkpoint["state_dict"])
+    recommender.to(device).eval()
+    return FitResult(
+        best_epoch=checkpoint["epoch"] + 1,
+        epochs=trainer.current_epoch,
+        seconds_per_epoch=statistics.median(timer.seconds) if timer.seconds else None,
+        peak_mib=peak_mib,
+        val=evaluate(recommender, data, "val", k, chunk_size),
+    )
+
+
+def _epochs_done(checkpoint: Path) -> int:
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+
+
+def _make_loggers(folder: Path, epochs: int) -> list[Logger]:
+    """Make the loggers; what they logged in the first ``epochs`` is kept."""
+    rows: list[dict[str, Any]] = []
+    path = folder / "logs" / "metrics.csv"
+    if epochs and path.is_file():
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))[:epochs]
+    csv_logger = CSVLogger(folder, name="", version="logs")
+    # The logger has removed the file, which also holds epochs that come again.
+    csv_logger.experiment.metrics.extend(rows)
+    csv_logger.save()
+    step = int(rows[-1]["step"]) + 1 if rows else 0
+    tensorboard = TensorBoardLogger(
+        folder, name="", version="logs", purge_step=step, default_hp_metric=False
+    )
+    return [csv_logger, tensorboard]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says of choices that are made on purpose."""
+    lightning_logger = logging.getLogger("lightning.pytorch")
+    level = lightning_logger.level
+    with warnings.catch_warnings():
+        for message in (
+            "Checkpoint directory .* exists and is not empty",
+            "Experiment logs directory .* exists and is not empty",
+            "The number of training batches .* is smaller than the logging interval",
+            "GPU available but not used",
+            "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+        ):
+            warnings.filterwarnings("ignore", message)
+        lightning_logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            lightning_logger.setLevel(level)
+
+
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Let the interrupts that Lightning turns into exits through as what they were."""
+    handlers = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handlers[number] = signal.getsignal(number)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            # Lightning ignores further interrupts from here on; a caller may not.
+            signal.signal(signal.SIGINT, handlers[signal.SIGINT])
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _peak_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows has no such count.
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

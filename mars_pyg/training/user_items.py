@@ -1,0 +1,109 @@
+"""The items of each user, in compressed rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.utils.sparse import index2ptr
+
+from mars_pyg.errors import DataError
+
+INTERACTS = ("user", "interacts", "item")
+EDGE_NAMES = {"train": "edge_index", "val": "val_edge_index", "test": "test_edge_index"}
+
+
+@dataclass(frozen=True)
+class UserItems:
+    r"""The distinct items that each user interacted with, sorted, in CSR form.
+
+    Args:
+        ptr: Where the items of each user start ``[U + 1]``, int64.
+        item: The items ``[E]``, int64, ascending within a user.
+        num_items: Number of items :math:`N` of the catalogue.
+    """
+
+    ptr: Tensor
+    item: Tensor
+    num_items: int
+
+    @classmethod
+    def from_edge_index(
+        cls, edge_index: Tensor, num_users: int, num_items: int
+    ) -> UserItems:
+        """Group edges by user; repeated edges count once.
+
+        Args:
+            edge_index: User and item indices ``[2, E]``, int64.
+            num_users: Number of users.
+            num_items: Number of items.
+        """
+        user, item = edge_index
+        key = (user * num_items + item).unique()
+        user = key.div(max(num_items, 1), rounding_mode="floor")
+        return cls(index2ptr(user, num_users), key - user * num_items, num_items)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, *splits: str) -> UserItems:
+        """Group the interactions of some splits by user.
+
+        Args:
+            data: The graph, with :obj:`edge_index` (train), :obj:`val_edge_index` and
+                :obj:`test_edge_index` of :obj:`("user", "interacts", "item")`.
+            splits: Some of :obj:`"train"`, :obj:`"val"` and :obj:`"test"`.
+
+        Raises:
+            DataError: If the data has no such split.
+        """
+        edges = torch.cat([split_edges(data, split) for split in splits], dim=1)
+        num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
+        return cls.from_edge_index(edges, num_users, num_items)
+
+    @property
+    def count(self) -> Tensor:
+        """The number of items of each user ``[U]``."""
+        return self.ptr.diff()
+
+    def to(self, device: torch.device) -> UserItems:
+        """Move to a device."""
+        return UserItems(self.ptr.to(device), self.item.to(device), self.num_items)
+
+    def select(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """List the items of some users.
+
+        Args:
+            user: User indices ``[B]``, int64.
+
+        Returns:
+            The position in :obj:`user` and the item of each of their interactions,
+            both ``[E']``.
+        """
+        start, count = self.ptr[user], self.count[user]
+        position = torch.arange(user.numel(), device=user.device)
+        row = position.repeat_interleave(count)
+        before = count.cumsum(0) - count
+        offset = torch.arange(row.numel(), device=user.device) - before[row]
+        return row, self.item[start[row] + offset]
+
+
+def split_edges(data: HeteroData, split: str) -> Tensor:
+    """Get the user and item indices ``[2, E]`` of a split.
+
+    Args:
+        data: The graph; see :meth:`UserItems.from_data`.
+        split: :obj:`"train"`, :obj:`"val"` or :obj:`"test"`.
+
+    Raises:
+        DataError: If the data has no such split.
+    """
+    if split not in EDGE_NAMES:
+        raise ValueError(f"'split' must be one of {list(EDGE_NAMES)} (got {split!r})")
+    edge_index = data[INTERACTS].get(EDGE_NAMES[split])
+    if edge_index is None:
+        raise DataError(
+            f"the data has no {split} split",
+            mend=f"give it '{EDGE_NAMES[split]}' of the edge type {INTERACTS}",
+        )
+    return edge_index

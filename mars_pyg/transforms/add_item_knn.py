@@ -1,0 +1,185 @@
+"""The item-item graph of nearest neighbours by content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+from tqdm import tqdm
+
+from mars_pyg.errors import DataError
+
+#: Similarities that are equal on this grid are ties.
+GRID = 1e-5
+
+
+@functional_transform("add_item_knn")
+class AddItemKNN(BaseTransform):
+    r"""Links each item to its :math:`k` nearest by cosine similarity of the features
+    (functional name: :obj:`add_item_knn`).
+
+    Writes ``('item', 'similar', 'item').edge_index``, which runs from the neighbour
+    (row 0) to the item (row 1), is sorted by item, and has no weights. An item is
+    always among its own :math:`k`, as in LATTICE and FREEDOM. With several features
+    the similarity is the weighted mean of their cosines,
+
+    .. math::
+        s_{ij} = \frac{\sum_m w_m \cos(\mathbf{x}^m_i, \mathbf{x}^m_j)}{\sum_m w_m}.
+
+    A row of zeros is a missing feature, whose cosines are zero: an item that has one
+    of several features competes by that one. An item that has none is linked to
+    itself only, and nobody to it.
+
+    **Ties.** Items with the same text are equally near to all others, and the first
+    ten of them would become everybody's neighbours. So similarities are rounded to a
+    grid of :math:`10^{-5}`, and among equal ones the largest
+    :math:`(r_i + r_j) \bmod 1` wins, where the :math:`r` of items with the same
+    features are spread evenly over :math:`[0, 1)`, in random order and from a random
+    start. Each item of such a group is then chosen by nearly the same number of
+    others.
+
+    Memory is in :math:`O(B \cdot N)` for ``block_size`` :math:`B`.
+
+    Args:
+        k: Number of neighbours, the item itself included. With fewer items, all are
+            neighbours. (default: :obj:`10`)
+        attrs: The features ``[N, D]`` of the items to compare, or :obj:`None` for all
+            whose names start with ``x_``. (default: :obj:`None`)
+        weights: The weight of each feature; those that are not there weigh one.
+            (default: :obj:`None`)
+        block_size: Number of items that are compared with all at once.
+            (default: :obj:`1024`)
+        seed: Seed of the order among ties. (default: :obj:`0`)
+
+    Raises:
+        DataError: If a feature holds NaN or infinite numbers, is not a matrix with a
+            row per item, or is not there.
+    """
+
+    def __init__(
+        self,
+        k: int = 10,
+        attrs: Sequence[str] | None = None,
+        weights: Mapping[str, float] | None = None,
+        block_size: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if block_size < 1:
+            raise ValueError(f"block_size must be at least 1, got {block_size}")
+        if attrs is not None and not attrs:
+            raise ValueError("attrs must name at least one feature")
+        for name, weight in (weights or {}).items():
+            if attrs is not None and name not in attrs:
+                raise ValueError(f"{name!r} has a weight but is not among the attrs")
+            if not 0 < weight < float("inf"):
+                raise ValueError(f"the weight of {name!r} must be positive")
+        self.k = k
+        self.attrs = None if attrs is None else list(attrs)
+        self.weights = dict(weights or {})
+        self.block_size = block_size
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Add the edges to a graph."""
+        store = data["item"]
+        attrs = self.attrs
+        if attrs is None:
+            attrs = [name for name, _ in store.items() if name.startswith("x_")]
+        if not attrs or not all(name in store for name in attrs + list(self.weights)):
+            raise DataError(
+                f"the items have no {' and no '.join(attrs or ['x_*'])}",
+                mend="add features first, for example by AddTextFeatures",
+                field="item",
+            )
+        weights = torch.tensor([self.weights.get(name, 1.0) for name in attrs])
+        scale = (weights / weights.sum()).sqrt().tolist()
+        x = torch.cat(
+            [
+                weight * _unit_rows(store[name], name, store.num_nodes)
+                for name, weight in zip(attrs, scale, strict=True)
+            ],
+            dim=1,
+        )
+        data["item", "similar", "item"].edge_index = self._knn(x)
+        return data
+
+    @torch.no_grad()
+    def _knn(self, x: Tensor) -> Tensor:
+        num_items = x.size(0)
+        missing = (x == 0).all(dim=1)
+        rotation = _spread(x, self.seed)
+        neighbors, items = [], []
+        for start in tqdm(
+            range(0, num_items, self.block_size),
+            desc="Nearest items",
+            unit="block",
+            disable=num_items < 50_000,
+        ):
+            block = slice(start, start + self.block_size)
+            # A block's largest tensors are `key` and one temporary, [B, N].
+            key = (x[block] @ x.t()).double().div_(GRID).round_()
+            key += (rotation[block, None] + rotation).frac_()
+            key[:, missing] = -torch.inf
+            key[missing[block]] = -torch.inf
+            row = torch.arange(key.size(0), device=x.device)
+            key[row, row + start] = torch.inf
+            value, neighbor = key.topk(min(self.k, num_items), dim=1)
+            row, column = (value > -torch.inf).nonzero(as_tuple=True)
+            neighbors.append(neighbor[row, column])
+            items.append(row + start)
+        if not neighbors:
+            return torch.empty(2, 0, dtype=torch.long, device=x.device)
+        return torch.stack([torch.cat(neighbors), torch.cat(items)])
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(k={self.k}, attrs={self.attrs}, "
+            f"weights={self.weights}, seed={self.seed})"
+        )
+
+
+def _unit_rows(x: Tensor, name: str, num_items: int) -> Tensor:
+    if x.dim() != 2 or x.size(0) != num_items:
+        raise DataError(
+            f"expected a matrix with {num_items} rows, got {list(x.shape)}",
+            mend="give one row per item",
+            field=name,
+        )
+    x = x.float()
+    broken = ~x.isfinite().all(dim=1)
+    if broken.any():
+        raise DataError(
+            f"the features of item {int(broken.nonzero()[0])} are not finite",
+            mend="replace NaN and infinite numbers; all zeros stand for missing",
+            field=name,
+        )
+    # Dividing by the largest entry first keeps the squares in the range of float32.
+    x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=1e-38) if x.numel() else x
+    return torch.nn.functional.normalize(x, dim=1)
+
+
+def _spread(x: Tensor, seed: int) -> Tensor:
+    """Draw a number in [0, 1) per row, evenly spaced among rows that are equal."""
+    generator = torch.Generator().manual_seed(seed)
+    num_rows, width = x.size()
+    direction = torch.randn(width, dtype=torch.double, generator=generator)
+    order = torch.randperm(num_rows, generator=generator)
+    # Equal rows have equal projections, so that sorting these brings them together.
+    direction = direction.to(x.device)
+    projection = torch.cat([(part * direction).sum(dim=1) for part in x.split(4096)])
+    projection = projection.cpu()[order]
+    _, group, size = projection.unique(return_inverse=True, return_counts=True)
+    by_group = group.argsort(stable=True)
+    first = size.cumsum(0) - size
+    rank = torch.empty_like(group)
+    rank[by_group] = torch.arange(num_rows) - first[group[by_group]]
+    start = torch.rand(len(size), dtype=torch.double, generator=generator)
+    rotation = torch.empty(num_rows, dtype=torch.double)
+    rotation[order] = (start[group] + rank / size[group]).frac()
+    return rotation.to(x.device)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.errors import DataError
+from mars_pyg.nn.recommender import Recommender
+from mars_pyg.training import UserItems, evaluate, rank
+
+
+class FixedScores(Recommender):
+    """Scores given as a matrix; users are the identity."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__(*scores.shape)
+        self.scores = torch.nn.Parameter(scores)
+        self.calls = 0
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        return torch.eye(self.num_users, dtype=self.scores.dtype), self.scores.t()
+
+    def loss(
+        self, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+def graph(
+    num_users: int,
+    num_items: int,
+    train: list[tuple[int, int]],
+    val: list[tuple[int, int]],
+    test: list[tuple[int, int]],
+) -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+    for name, pairs in (("", train), ("val_", val), ("test_", test)):
+        data["user", "interacts", "item"][f"{name}edge_index"] = (
+            torch.tensor(pairs, dtype=torch.int64).view(-1, 2).t().contiguous()
+        )
+    return data
+
+
+def naive(
+    scores: list[list[float]],
+    masked: list[tuple[int, int]],
+    held_out: list[tuple[int, int]],
+    k: int,
+) -> tuple[float, float]:
+    """Recall and NDCG by one user after the other, in Python floats."""
+    recalls, ndcgs = [], []
+    for user, row in enumerate(scores):
+        relevant = {i for u, i in held_out if u == user}
+        if not relevant:
+            continue
+        seen = {i for u, i in masked if u == user}
+        candidates = [i for i in range(len(row)) if i not in seen]
+        top = sorted(candidates, key=lambda i: -row[i])[:k]
+        recalls.append(len(relevant & set(top)) / len(relevant))
+        gain = sum(1 / math.log2(p + 2) for p, i in enumerate(top) if i in relevant)
+        ideal = sum(1 / math.log2(p + 2) for p in range(min(len(relevant), k)))
+        ndcgs.append(gain / ideal)
+    return sum(recalls) / len(recalls), sum(ndcgs) / len(ndcgs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_metrics_equal_a_naive_oracle(data: st.DataObject) -> None:
+    num_users = data.draw(st.integers(1, 7))
+    num_items = data.draw(st.integers(1, 12))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    # Distinct scores: ties have no right order.
+    scores = torch.rand(num_users * num_items, generator=generator).argsort()
+    scores = scores.view(num_users, num_items).double() - 10
+    pair = st.tuples(st.integers(0, num_users - 1), st.integers(0, num_items - 1))
+    split_of = data.draw(st.dictionaries(pair, st.integers(0, 2), max_size=60))
+    train, val, test = (
+        [key for key, value in split_of.items() if value == split] for split in range(3)
+    )
+    graph_data = graph(num_users, num_items, train, val, test)
+    k = data.draw(st.lists(st.integers(1, 15), min_size=1, max_size=3))
+    chunk_size = data.draw(st.integers(1, 9))
+    model = FixedScores(scores)
+    for split, mask_validation in (("val", False), ("test", False), ("test", True)):
+        held_out = val if split == "val" else test
+        options = {"split": split, "mask_validation": mask_validation, "k": k}
+        if not held_out:
+            with pytest.raises(DataError, match=f"{split} split"):
+                evaluate(model, graph_data, **options)
+            continue
+        found = evaluate(model, graph_data, **options, chunk_size=chunk_size)
+        assert set(found) == {f"{m}@{cut}" for m in ("recall", "ndcg") for cut in k}
+        masked = train + val if mask_validation else train
+        for cut in k:
+            recall, ndcg = naive(scores.tolist(), masked, held_out, cut)
+            assert found[f"recall@{cut}"] == pytest.approx(recall, abs=1e-6)
+            assert found[f"ndcg@{cut}"] == pytest.approx(ndcg, abs=1e-6)
+
+
+def test_worked_by_hand() -> None:
+    # User 0 has trained on its best item 3; then 2, 1, 0 follow. User 1 is not held
+    # out; user 2 has no train item and two relevant ones.
+    scores = torch.tensor([[1.0, 2, 3, 4], [4, 3, 2, 1], [4, 3, 2, 1]])
+    data = graph(3, 4, [(0, 3), (1, 0)], [(0, 1)], [(0, 1), (2, 1), (2, 3)])
+    found = evaluate(FixedScores(scores), data, "test", k=(1, 2))
+    log3 = 1 / math.log2(3)
+    assert found["recall@1"] == 0
+    assert found["recall@2"] == pytest.approx((1 + 1 / 2) / 2)
+    assert found["ndcg@2"] == pytest.approx((log3 + log3 / (1 + log3)) / 2)
+
+
+def test_masked_items_never_count() -> None:
+    # The user has seen all but item 1, so seen ones fill the top of 3. Item 0 is both
+    # trained on and held out, and item 2 is of the validation split.
+    data = graph(2, 3, [(0, 0), (1, 0)], [(0, 2)], [(0, 0), (0, 1), (1, 1)])
+    scores = torch.tensor([[3.0, 2, 1], [3, 2, 1]])
+    found = evaluate(
+        FixedScores(scores), data, "test", k=(3,), chunk_size=1, mask_validation=True
+    )
+    assert found["recall@3"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_repeated_held_out_edges_count_once() -> None:
+    data = graph(1, 3, [(0, 0)], [], [(0, 1), (0, 1), (0, 2)])
+    found = evaluate(FixedScores(torch.tensor([[9.0, 8, 1]])), data, "test", k=(1,))
+    assert found["recall@1"] == pytest.approx(1 / 2)
+
+
+def test_mode_is_restored_and_representations_are_computed_once() -> None:
+    data = graph(4, 3, [(0, 0)], [(0, 1), (1, 1), (2, 2), (3, 0)], [])
+    model = FixedScores(torch.arange(12.0).view(4, 3))
+    for training in (True, False):
+        model.train(training)
+        model.calls = 0
+        evaluate(model, data, chunk_size=1)
+        assert model.training is training
+        assert model.calls == 1
+
+
+def test_half_precision_is_ranked_in_single_precision() -> None:
+    class Half(FixedScores):
+        def forward(self) -> tuple[Tensor, Tensor]:
+            user, item = super().forward()
+            return user.bfloat16(), item.bfloat16()
+
+    model = Half(torch.tensor([[1.0, 2, 3]]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, score, item = next(rank(model, torch.tensor([0]), 2))
+    assert score.dtype == torch.float32
+    assert item.tolist() == [[2, 1]]
+
+
+def test_rank_marks_missing_candidates() -> None:
+    model = FixedScores(torch.tensor([[1.0, 5, 3], [1, 5, 3]]))
+    seen = UserItems.from_edge_index(torch.tensor([[0, 0], [1, 2]]), 2, 3)
+    user, score, item = next(rank(model, torch.tensor([1, 0]), 5, seen))
+    assert user.tolist() == [1, 0]
+    assert item.tolist() == [[1, 2, 0], [0, 3, 3]]
+    assert score.tolist() == [[5, 3, 1], [1, -math.inf, -math.inf]]
+
+
+def test_bad_input_is_refused() -> None:
+    data = graph(1, 3, [(0, 0)], [(0, 1)], [])
+    model = FixedScores(torch.tensor([[1.0, math.nan, 2]]))
+    with pytest.raises(FloatingPointError, match="diverged"):
+        evaluate(model, data, k=(1,))
+    with pytest.raises(ValueError, match="'split'"):
+        evaluate(model, data, "train")
+    with pytest.raises(ValueError, match="'k'"):
+        evaluate(model, data, k=(0, 10))
+    with pytest.raises(ValueError, match="'chunk_size'"):
+        evaluate(model, data, chunk_size=0)
+    with pytest.raises(DataError, match="test split"):
+        evaluate(model, data, "test")
+    del data["user", "interacts", "item"].val_edge_index
+    with pytest.raises(DataError, match="no val split"):
+        evaluate(model, data)
