@@ -1,1 +1,55 @@
 """Explainable recommendation with LLM-named item factors, in PyTorch Geometric."""
+
+from mars_pyg.datasets import AmazonFactorDataset
+from mars_pyg.errors import DataError
+from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
+from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
+from mars_pyg.nn import (
+    BPR,
+    MARS,
+    BPRLoss,
+    FactorConv,
+    LightGCN,
+    MARSConv,
+    MARSLoss,
+    Recommender,
+    SemanticDecoder,
+    SemanticFactorLoss,
+    ViewConsistencyLoss,
+)
+from mars_pyg.training.evaluation import evaluate
+from mars_pyg.transforms import (
+    AddFactorValues,
+    AddItemCooccurrence,
+    AddItemKNN,
+    AddTextFeatures,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BPR",
+    "MARS",
+    "AddFactorValues",
+    "AddItemCooccurrence",
+    "AddItemKNN",
+    "AddTextFeatures",
+    "AmazonFactorDataset",
+    "BPRLoss",
+    "DataError",
+    "Factor",
+    "FactorConv",
+    "FactorGraph",
+    "FactorProfiles",
+    "FactorSchema",
+    "LightGCN",
+    "MARSConv",
+    "MARSLoss",
+    "Recommender",
+    "SemanticDecoder",
+    "SemanticFactorLoss",
+    "SparseMatrix",
+    "ViewConsistencyLoss",
+    "evaluate",
+    "factor_propagate",
+]

@@ -14,7 +14,7 @@ from mars_pyg.tables import check_repeated_header, read_table, row_of
 def test_read_text(tmp_path: Path) -> None:
     file = tmp_path / "table.tsv"
     file.write_bytes(
-        "\ufeffid\tname\tnote\r\n1\tNA\t\r\n\r\n2\t\"a\nb\"\tnull\r\n3\tcafé\n".encode()
+        '\ufeffid\tname\tnote\r\n1\tNA\t\r\n\r\n2\t"a\nb"\tnull\r\n3\tcafé\n'.encode()
     )
     table = read_table(file)
     assert list(table.columns) == ["id", "name", "note"]

@@ -108,14 +108,12 @@ class AmazonFactorDataset(GraphDataset):
         digest = fingerprint(
             _input_files(folder, name), (name, text_model), pre_transform
         )
-        super().__init__(
-            choose_processed_root(root, processed_root) / f"amazon-{name}-{digest}.pt",
-            transform,
-            pre_transform,
-            force_reload,
-        )
+        processed_root = choose_processed_root(root, processed_root)
+        processed_file = processed_root / f"amazon-{name}-{digest}.pt"
+        stored = processed_file.exists() and not force_reload
+        super().__init__(processed_file, transform, pre_transform, force_reload)
         encoder = self._data["item"].get("text_encoder", text_model)
-        if text_model is not None and encoder != text_model:
+        if stored and text_model is not None and encoder != text_model:
             warnings.warn(
                 f"x_text was made by {encoder} because {text_model} could not be "
                 f"loaded; use force_reload=True to try again",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -92,8 +93,8 @@ class LightGCN(Recommender):
         self, user: Tensor, positive: Tensor, negative: Tensor
     ) -> dict[str, Tensor]:
         """BPR loss of a batch of triplets; see :class:`Recommender`."""
-        loss = self._bpr_loss(self(), user, positive, negative)
-        return {"loss": loss}
+        tables = [self.item_embedding.weight]
+        return {"loss": self._bpr_loss(self(), user, positive, negative, tables)}
 
     def start_epoch(self, generator: torch.Generator) -> None:
         """Draw the edges that this epoch's propagation keeps."""
@@ -134,7 +135,9 @@ class LightGCN(Recommender):
         user: Tensor,
         positive: Tensor,
         negative: Tensor,
+        item_tables: Sequence[Tensor],
     ) -> Tensor:
+        """BPR loss; rows of the user embedding and ``item_tables`` are regularised."""
         users, items = representations
         # embedding() has a faster gradient than indexing.
         triplet_user = torch.nn.functional.embedding(user, users)
@@ -144,14 +147,11 @@ class LightGCN(Recommender):
         )
         if self.regularization == 0:
             return self.bpr(*scores)
-        parameters = torch.cat(
-            [
-                self.user_embedding(user),
-                self.item_embedding(positive),
-                self.item_embedding(negative),
-            ]
-        )
-        return self.bpr(*scores, parameters)
+        rows = [self.user_embedding(user)]
+        for table in item_tables:
+            for index in (positive, negative):
+                rows.append(torch.nn.functional.embedding(index, table))
+        return self.bpr(*scores, torch.cat(rows))
 
     def _apply(self, fn: Any, recurse: bool = True) -> LightGCN:
         super()._apply(fn, recurse)

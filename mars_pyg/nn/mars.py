@@ -218,35 +218,44 @@ class MARS(LightGCN):
         if self.item_graphs == "none":
             return None
         if self.fusion == "joint":
-            return self._encode("joint")
+            return self._encode("joint", self._input("joint"))
         return self._merge(self.views())
 
     def views(self) -> dict[str, Tensor]:
         r"""Each view's own representation :math:`\mathbf{H}^m` ``[N, d]``."""
-        return {modality: self._encode(modality) for modality in self.modalities}
+        return {
+            modality: self._encode(modality, self._input(modality))
+            for modality in self.modalities
+        }
 
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor
     ) -> dict[str, Tensor]:
         """The three losses of a batch of triplets; see :class:`Recommender`."""
         users, items = super().forward()
-        views = self.views() if self._needs_views() else {}
-        if self.item_graphs == "none":
-            content = None
-        elif self.fusion == "joint":
-            content = self._encode("joint")
-        else:
+        inputs = {view: self._input(view) for view in self._view_names()}
+        encoded = {view: self._encode(view, x) for view, x in inputs.items()}
+        views = {name: h for name, h in encoded.items() if name != "joint"}
+        content = encoded.get("joint")
+        if self.fusion != "joint" and views:
             content = self._merge(views)
         final = items if content is None else items + content
-        parts = {"bpr": self._bpr_loss((users, final), user, positive, negative)}
+        tables = [self.item_embedding.weight]
+        if self.item_input == "features":
+            # Else the model escapes the regularisation of the ID embeddings through
+            # W_0, and overfits.
+            names = ["joint"] if self.fusion == "joint" else self.modalities
+            tables += [inputs[name] for name in names if name in inputs]
+        parts = {
+            "bpr": self._bpr_loss((users, final), user, positive, negative, tables)
+        }
         if self.decoder is not None:
             if self.semantic_items == "batch":
                 index = torch.cat([positive, negative]).unique()
             else:
                 index = torch.arange(self.num_items, device=user.device)
-            encoded = items if content is None else content
             target, mask = self._labels(index)
-            logits = self.decoder(encoded[index])
+            logits = self.decoder((items if content is None else content)[index])
             parts["semantic"] = self.semantic_loss(logits, target, mask)
         if self._needs_view_loss():
             parts["view"] = self.view_loss(list(views.values()))
@@ -310,8 +319,8 @@ class MARS(LightGCN):
         assert isinstance(layers, torch.nn.ModuleList)
         return cast(Iterable[MARSConv], layers)
 
-    def _encode(self, view: str) -> Tensor:
-        x = self._input(view)
+    def _encode(self, view: str, x: Tensor) -> Tensor:
+        r"""Eq. 6 to 8, :math:`\mathbf{H}^m` ``[N, d]``."""
         if self.item_graphs == "concat":
             return x
         graph = self._graphs["factors"].get(view, self._graphs["factors"]["union"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mars_pyg.errors import DataError
@@ -121,7 +121,7 @@ def test_broken_encoding(tmp_path: Path) -> None:
 
 
 def test_write_and_read(tmp_path: Path) -> None:
-    profiles = read(tmp_path, "A1\twool\twork|party\ta, \"b\"\nA4\t\t\tü\n")
+    profiles = read(tmp_path, 'A1\twool\twork|party\ta, "b"\nA4\t\t\tü\n')
     profiles.write(tmp_path / "copy.tsv", ITEMS, "asin")
     copy = FactorProfiles.read(tmp_path / "copy.tsv", SCHEMA, ITEMS, "asin")
     assert assignments(copy) == assignments(profiles)
@@ -182,6 +182,7 @@ def test_from_assignments_merges_and_checks() -> None:
         make([0, 1], [0], ["wool"])
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(ITEMS),
@@ -203,8 +204,6 @@ def test_table_equals_loop(
     for item, (material, occasions, brand) in rows.items():
         cells = [("material", material), ("brand", brand.strip())]
         cells += [("occasion", value) for value in occasions]
-        expected |= {
-            (ITEMS.index(item), name, value) for name, value in cells if value
-        }
+        expected |= {(ITEMS.index(item), name, value) for name, value in cells if value}
     profiles = FactorProfiles.from_table(table, SCHEMA, ITEMS, "asin")
     assert assignments(profiles) == expected

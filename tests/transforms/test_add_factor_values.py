@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import DatasetAdapter
 
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.transforms import AddFactorValues
@@ -76,9 +77,6 @@ def test_replaces_what_was_there_and_leaves_the_input() -> None:
 
 
 def test_functional_name() -> None:
-    assert AddFactorValues.__name__ == "AddFactorValues"
-    from torch_geometric.data.datapipes import DatasetAdapter
-
     text = profiles([Factor(name="brand")], [(0, 0, "a")])
     (data,) = list(DatasetAdapter([catalogue()]).add_factor_values({"text": text}))
     assert data["value"].name == ["a"]

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import Constant
+
+from mars_pyg.datasets import storage
+from mars_pyg.datasets.build import build_graph
+from mars_pyg.datasets.storage import (
+    GraphDataset,
+    choose_processed_root,
+    fingerprint,
+)
+
+
+class Small(GraphDataset):
+    made = 0
+
+    def process(self) -> None:
+        type(self).made += 1
+        none = torch.empty(2, 0, dtype=torch.long)
+        self.finish(
+            build_graph(
+                user_ids=["u"],
+                item_ids=["a", "b"],
+                train=torch.tensor([[0], [1]]),
+                val=none,
+                test=none,
+                features={"text": torch.eye(2)},
+            )
+        )
+
+
+def mark(data: HeteroData) -> HeteroData:
+    data.marked = "yes"
+    return data
+
+
+@pytest.fixture(autouse=True)
+def count_from_zero() -> None:
+    Small.made = 0
+
+
+def test_made_once_and_loaded_without_running_code(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "graph.pt"
+    first = Small(file)[0]
+    second = Small(file, transform=mark)[0]
+    assert Small.made == 1
+    assert second["item"].id == ["a", "b"]
+    assert torch.equal(second["item"].x_text, torch.eye(2))
+    assert second["user", "interacts", "item"].edge_index.tolist() == [[0], [1]]
+    assert second.marked == "yes"
+    assert "marked" not in first
+    assert second.validate()
+    # One file, nothing half done beside it, and only plain content within.
+    assert [path.name for path in file.parent.iterdir()] == ["graph.pt"]
+    content, slices = torch.load(file, weights_only=True)
+    assert isinstance(content, dict)
+    assert slices is None
+
+
+def test_force_reload_and_pre_transform(tmp_path: Path) -> None:
+    file = tmp_path / "graph.pt"
+    Small(file)
+    dataset = Small(file, pre_transform=mark, force_reload=True)
+    assert Small.made == 2
+    assert dataset[0].marked == "yes"
+    assert len(dataset) == 1
+
+
+def test_fingerprint(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("1")
+    two.write_text("2")
+    base = fingerprint([one, two], ("baby", None), Constant(1.0))
+    assert base == fingerprint([one, two], ("baby", None), Constant(1.0))
+    assert len(base) == 16
+    # PyG's transforms all print as Constant(), whatever their arguments.
+    others = [
+        fingerprint([one], ("baby", None), Constant(1.0)),
+        fingerprint([one, two], ("baby", 0), Constant(1.0)),
+        fingerprint([one, two], ("baby", None), Constant(2.0)),
+        fingerprint([one, two], ("baby", None)),
+    ]
+    two.write_text("3")
+    others.append(fingerprint([one, two], ("baby", None), Constant(1.0)))
+    assert len({base, *others}) == 6
+
+
+def test_fingerprint_of_a_lambda_is_new_each_time() -> None:
+    def same(data: HeteroData) -> HeteroData:
+        return data
+
+    assert fingerprint([], (), same) != fingerprint([], (), same)
+    assert fingerprint([], (), mark) == fingerprint([], (), mark)
+
+
+def test_choose_processed_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_processed_root(tmp_path, tmp_path / "x") == tmp_path / "x"
+    assert choose_processed_root(tmp_path, None) == tmp_path / "processed"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tmp_path.chmod(0o555)
+    try:
+        assert choose_processed_root(tmp_path, None) == tmp_path / "cache/mars_pyg"
+    finally:
+        tmp_path.chmod(0o755)
+    monkeypatch.setattr(storage.os, "access", lambda *_: False)
+    assert choose_processed_root(tmp_path, None) == tmp_path / "cache/mars_pyg"

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mars_pyg.features import encode_text, load_text_encoder
+
+
+class LetterCounts:
+    """A model whose vectors are the counts of a few letters."""
+
+    def __init__(self, name: str = "letters") -> None:
+        if name == "missing":
+            raise OSError("no such model")
+        self.batches: list[list[str]] = []
+
+    def encode(self, sentences: list[str], **_: Any) -> np.ndarray:
+        self.batches.append(sentences)
+        return np.array(
+            [[text.count(letter) for letter in "abc"] for text in sentences]
+        )
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("sentence_transformers")
+    module.SentenceTransformer = LetterCounts  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+
+
+@pytest.mark.usefixtures("library")
+def test_model_by_name() -> None:
+    x = encode_text(["abba", "", "cab", " \n", "abba"], model="letters")
+    assert x.tolist() == [[2, 2, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0], [2, 2, 0]]
+    assert x.dtype == torch.float
+
+
+def test_equal_texts_are_encoded_once() -> None:
+    model = LetterCounts()
+    encode_text(["b", "a", "", "b", "a"], model)
+    assert model.batches == [["b", "a"]]
+
+
+@pytest.mark.usefixtures("library")
+def test_model_that_cannot_be_loaded() -> None:
+    texts = ["red doll", "blue doll", "plate"]
+    with pytest.warns(UserWarning, match=r"'missing' cannot.*OSError: no such model"):
+        x = encode_text(texts, "missing")
+    assert torch.equal(x, encode_text(texts, "tfidf"))
+
+
+def test_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.warns(UserWarning, match="TF-IDF and SVD instead"):
+        assert load_text_encoder("letters") is None
+
+
+def test_tfidf_by_hand() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = encode_text(["b a", "a", "", "b b b a"], "tfidf")
+    # Words in alphabetical order; idf = 1 + log((1 + 3) / (1 + df)), tf = 1 + log.
+    rare = 1 + np.log(4 / 3)
+    rows = [[1, rare], [1, 0], [0, 0], [1, rare * (1 + np.log(3))]]
+    expected = np.array([np.array(row) / (np.linalg.norm(row) or 1) for row in rows])
+    np.testing.assert_allclose(x.numpy(), expected, rtol=1e-6)
+
+
+def test_tfidf_with_svd_keeps_what_is_near() -> None:
+    generator = np.random.default_rng(0)
+    topics = [[f"{topic}{word}" for word in range(30)] for topic in "abcd"]
+    kinds = generator.integers(0, 4, size=60)
+    texts = [" ".join(generator.choice(topics[kind], 12)) for kind in kinds]
+    x = encode_text([*texts, ""], "tfidf", dim_fallback=4)
+    assert x.size() == (61, 4)
+    assert (x[-1] == 0).all()
+    torch.testing.assert_close(x[:-1].norm(dim=1), torch.ones(60))
+    cosine = x[:-1] @ x[:-1].t()
+    same = torch.from_numpy(kinds[:, None] == kinds)
+    assert cosine[same].min() > cosine[~same].max()
+    again = encode_text([*texts, ""], "tfidf", dim_fallback=4)
+    torch.testing.assert_close(x, again)
+
+
+@pytest.mark.parametrize("texts", [[], ["", " "], ["!", "…"]])
+def test_no_words(texts: list[str]) -> None:
+    x = encode_text(texts, "tfidf", dim_fallback=7)
+    assert x.size() == (len(texts), 7)
+    assert (x == 0).all()
+
+
+def test_fewer_texts_than_dimensions() -> None:
+    texts = [" ".join(f"w{i}{j}" for j in range(9)) for i in range(3)]
+    x = encode_text(texts, "tfidf", dim_fallback=5)
+    assert x.size() == (3, 3)
+    torch.testing.assert_close(x @ x.t(), torch.eye(3), atol=1e-5, rtol=0)
