@@ -1,6 +1,6 @@
 """Explainable recommendation with LLM-named item factors, in PyTorch Geometric."""
 
-from mars_pyg.datasets import AmazonFactorDataset
+from mars_pyg.datasets import AmazonFactorDataset, SyntheticFactorDataset
 from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
@@ -49,6 +49,7 @@ __all__ = [
     "SemanticDecoder",
     "SemanticFactorLoss",
     "SparseMatrix",
+    "SyntheticFactorDataset",
     "ViewConsistencyLoss",
     "evaluate",
     "factor_propagate",

@@ -1,5 +1,6 @@
-"""Datasets: Amazon reviews."""
+"""Datasets of users, items and factor values."""
 
 from mars_pyg.datasets.amazon import AmazonFactorDataset
+from mars_pyg.datasets.synthetic import SyntheticFactorDataset
 
-__all__ = ["AmazonFactorDataset"]
+__all__ = ["AmazonFactorDataset", "SyntheticFactorDataset"]
