@@ -119,28 +119,41 @@ def incidence_weights(
 def _check(
     edge_index: Tensor, factor: Tensor, num_items: int, num_factors: int
 ) -> None:
+    if factor.dtype != torch.int64 or factor.dim() != 1:
+        raise ValueError(
+            f"'factor' must have shape [V] and be int64 "
+            f"(got {list(factor.shape)} and {factor.dtype})"
+        )
+    check_edges("edge_index", edge_index, num_items, factor.numel(), "items", "values")
+    _check_bounds("factor", factor, num_factors, "factors")
+
+
+def check_edges(
+    name: str,
+    edge_index: Tensor,
+    num_sources: int,
+    num_targets: int,
+    sources: str = "nodes",
+    targets: str = "nodes",
+) -> None:
+    """Refuse edges that are not ``[2, E]``, int64 and between existing nodes."""
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(
-            f"'edge_index' must have shape [2, E] and run from items to values "
+            f"'{name}' must have shape [2, E], from {sources} to {targets} "
             f"(got {list(edge_index.shape)})"
         )
-    if edge_index.dtype != torch.int64 or factor.dtype != torch.int64:
+    if edge_index.dtype != torch.int64:
+        raise ValueError(f"'{name}' must be int64 (got {edge_index.dtype})")
+    _check_bounds(f"{name}[0]", edge_index[0], num_sources, sources)
+    _check_bounds(f"{name}[1]", edge_index[1], num_targets, targets)
+
+
+def _check_bounds(name: str, index: Tensor, size: int, what: str) -> None:
+    if index.numel() == 0:
+        return
+    low, high = int(index.min()), int(index.max())
+    if low < 0 or high >= size:
         raise ValueError(
-            f"'edge_index' and 'factor' must be int64 "
-            f"(got {edge_index.dtype} and {factor.dtype})"
+            f"'{name}' refers to {what} {low} to {high}, but there are {size} "
+            f"{what}, numbered from 0"
         )
-    if factor.dim() != 1:
-        raise ValueError(f"'factor' must have shape [V] (got {list(factor.shape)})")
-    for name, index, size, what in (
-        ("edge_index[0]", edge_index[0], num_items, "items"),
-        ("edge_index[1]", edge_index[1], factor.numel(), "values"),
-        ("factor", factor, num_factors, "factors"),
-    ):
-        if index.numel() == 0:
-            continue
-        low, high = int(index.min()), int(index.max())
-        if low < 0 or high >= size:
-            raise ValueError(
-                f"'{name}' refers to {what} {low} to {high}, but there are {size} "
-                f"{what}, numbered from 0"
-            )

@@ -61,6 +61,14 @@ def factor_propagate(
         ValueError: If the engine, the mode or a shape is wrong.
     """
     check_engine(engine, mode)
+    check_shapes(x, graph, gate)
+    if engine == "reference" or mode == "clique":
+        return reference_propagate(x, graph, gate, mode)
+    return torch_propagate(x, graph, gate)
+
+
+def check_shapes(x: Tensor, graph: FactorGraph, gate: Tensor | None) -> None:
+    """Refuse items and gates that do not belong to the graph."""
     if x.dim() != 2 or x.size(0) != graph.num_items:
         raise ValueError(
             f"'x' must have shape [{graph.num_items}, d], a row an item "
@@ -71,6 +79,3 @@ def factor_propagate(
             f"'gate' must have shape {list(graph.present.shape)}, a weight for each "
             f"item and factor (got {list(gate.shape)})"
         )
-    if engine == "reference" or mode == "clique":
-        return reference_propagate(x, graph, gate, mode)
-    return torch_propagate(x, graph, gate)

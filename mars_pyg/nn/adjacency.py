@@ -11,6 +11,7 @@ from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 from torch_geometric.utils import to_edge_index as sparse_to_edge_index
 
 from mars_pyg.kernels import SparseMatrix
+from mars_pyg.kernels.factor_graph import check_edges
 
 
 def to_edge_index(edge_index: Adj) -> Tensor:
@@ -39,8 +40,14 @@ def normalized_adjacency(edge_index: Adj, num_nodes: int) -> SparseMatrix:
     Args:
         edge_index: Edges from a neighbour to the node that it informs ``[2, E]``.
         num_nodes: Number of nodes.
+
+    Raises:
+        ValueError: If the edges are not ``[2, E]``, int64 and between these nodes.
     """
     edges = to_edge_index(edge_index)
+    # Reading bounds would break the graph of torch.compile; eager runs check.
+    if not torch.compiler.is_compiling():
+        check_edges("struct_edge_index", edges, num_nodes, num_nodes)
     _, weight = gcn_norm(
         edges, None, num_nodes, add_self_loops=False, dtype=torch.float64
     )

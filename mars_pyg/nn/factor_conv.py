@@ -12,7 +12,7 @@ from torch_geometric.typing import Adj
 from mars_pyg.kernels import FactorGraph, factor_propagate
 from mars_pyg.kernels.factor_graph import incidence_weights
 from mars_pyg.kernels.precision import sum_dtype
-from mars_pyg.kernels.propagate import check_engine
+from mars_pyg.kernels.propagate import check_engine, check_shapes
 from mars_pyg.nn.adjacency import to_edge_index
 
 
@@ -44,7 +44,8 @@ class FactorConv(MessagePassing):
         engine (str, optional): See :func:`~mars_pyg.kernels.factor_propagate`.
             (default: :obj:`"auto"`)
         **kwargs (optional): Additional arguments of
-            :class:`torch_geometric.nn.conv.MessagePassing`.
+            :class:`torch_geometric.nn.conv.MessagePassing`; the aggregation and the
+            flow are Eq. 3's own.
 
     Shapes:
         - **input:** items :math:`(N, d)`, edges from items to values
@@ -61,8 +62,7 @@ class FactorConv(MessagePassing):
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("aggr", "sum")
-        super().__init__(**kwargs)
+        super().__init__(aggr="sum", flow="source_to_target", **kwargs)
         check_engine(engine, mode)
         if num_factors < 0:
             raise ValueError(f"'num_factors' must not be negative (got {num_factors})")
@@ -94,7 +94,7 @@ class FactorConv(MessagePassing):
             ValueError: If an index or a shape does not fit.
         """
         if not self.fuse or self.explain:
-            return self._pass_messages(x, edge_index, factor, gate)
+            return self.pass_messages(x, edge_index, factor, gate)
         graph = self.prepare(edge_index, factor, x.size(0))
         return factor_propagate(x, graph, gate, engine=self.engine, mode=self.mode)
 
@@ -117,17 +117,18 @@ class FactorConv(MessagePassing):
             to_edge_index(edge_index), factor, num_items, self.num_factors
         )
 
-    def _pass_messages(
+    def pass_messages(
         self,
         x: Tensor,
         edge_index: Adj | FactorGraph,
-        factor: Tensor | None,
-        gate: Tensor | None,
+        factor: Tensor | None = None,
+        gate: Tensor | None = None,
     ) -> Tensor:
         """The same as the kernels, as two rounds of messages along the given edges."""
         if self.mode == "clique":
             raise ValueError("Message passing has no 'mode=\"clique\"'; it is dense")
         graph = self.prepare(edge_index, factor, x.size(0))
+        check_shapes(x, graph, gate)
         if isinstance(edge_index, FactorGraph):
             edges = graph.edge_index()
         else:

@@ -11,6 +11,7 @@ from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj
 
 from mars_pyg.kernels import FactorGraph, SparseMatrix
+from mars_pyg.kernels.propagate import check_shapes
 from mars_pyg.nn.adjacency import normalized_adjacency
 from mars_pyg.nn.factor_conv import FactorConv
 
@@ -43,7 +44,8 @@ class MARSConv(MessagePassing):
         engine (str, optional): See :func:`~mars_pyg.kernels.factor_propagate`.
             (default: :obj:`"auto"`)
         **kwargs (optional): Additional arguments of
-            :class:`torch_geometric.nn.conv.MessagePassing`.
+            :class:`torch_geometric.nn.conv.MessagePassing`; the aggregation and the
+            flow are Eq. 6's own.
 
     Shapes:
         - **input:** items :math:`(N, F_{in})`, edges from items to values
@@ -65,8 +67,7 @@ class MARSConv(MessagePassing):
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("aggr", "sum")
-        super().__init__(**kwargs)
+        super().__init__(aggr="sum", flow="source_to_target", **kwargs)
         if not project and in_channels not in (-1, out_channels):
             raise ValueError(
                 f"Without a projection 'in_channels' must equal 'out_channels' "
@@ -119,14 +120,15 @@ class MARSConv(MessagePassing):
         """
         if self.lin is not None:
             x = self.lin(x)
-        plain = not self.fuse or bool(self.factor_conv.explain)
-        self.factor_conv.fuse = not plain
-        edges: Adj | FactorGraph = edge_index
-        graph = self.factor_conv.prepare(edge_index, factor, x.size(0))
-        if not plain:
-            edges = graph
+        conv = self.factor_conv
+        plain = not (self.fuse and conv.fuse) or bool(conv.explain)
+        graph = conv.prepare(edge_index, factor, x.size(0))
+        check_shapes(x, graph, None)
         gate = self._gate(x, graph.present, struct_edge_index is not None)
-        out = self.factor_conv(x, edges, graph.factor, gate[:, 1:])
+        if plain:
+            out = conv.pass_messages(x, edge_index, graph.factor, gate[:, 1:])
+        else:
+            out = conv(x, graph, gate=gate[:, 1:])
         if struct_edge_index is not None:
             struct = self._propagate_structure(x, struct_edge_index, plain)
             out = out + gate[:, :1] * struct
@@ -148,6 +150,11 @@ class MARSConv(MessagePassing):
         matrix = struct_edge_index
         if not isinstance(matrix, SparseMatrix):
             matrix = normalized_adjacency(struct_edge_index, x.size(0))
+        if (matrix.num_rows, matrix.num_cols) != (x.size(0), x.size(0)):
+            raise ValueError(
+                f"'struct_edge_index' was prepared for {matrix.num_rows} x "
+                f"{matrix.num_cols} items, 'x' has {x.size(0)}"
+            )
         if not plain:
             return matrix.matmul(x)
         edges = torch.stack([matrix.col.long(), matrix.rows()])

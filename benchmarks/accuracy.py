@@ -1,0 +1,267 @@
+"""Accuracy on the Amazon 2014 data, and the table of it in the README.
+
+Every run is a process of its own, whose record is added to the results as soon as it
+ends: a benchmark that is interrupted goes on where it was. All choices behind
+``CONFIGS`` were made on validation; the test split is read once, by the model that
+validation picked.
+
+    python benchmarks/accuracy.py --root DATA --text-model MODEL
+    python benchmarks/accuracy.py --table        # the table of what is recorded
+    python benchmarks/accuracy.py --quick        # synthetic data, under a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+
+from mars_pyg.files import atomic_path
+
+RESULTS = Path(__file__).parent / "results"
+DATASETS = ("baby", "sports", "clothing")
+MODELS = ("bpr", "lightgcn", "structure", "mars")
+#: Models of item content, and datasets that have none: no items.tsv.
+WITH_CONTENT = {"structure", "mars"}
+WITHOUT_TEXT = {"clothing"}
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+
+TRAINING = {
+    "batch_size": 8192,
+    "learning_rate": 4e-3,
+    "max_epochs": 500,
+    "validate_every": 5,
+    "patience": 8,
+}
+#: Content only makes graphs over the ID embeddings, as in FREEDOM.
+STRUCTURE = {
+    "item_graphs": "structure",
+    "item_input": "id",
+    "semantic_weight": 0.0,
+    "view_weight": 0.0,
+    "edge_dropout": 0.8,
+    "regularization": 1e-2,
+}
+CONFIGS: dict[str, dict[str, object]] = {
+    "bpr": {"regularization": 1e-2},
+    "lightgcn": {"num_layers": 3, "regularization": 1e-2},
+    "structure": STRUCTURE,
+    "mars": {**STRUCTURE, "item_graphs": "factors+structure"},
+}
+
+
+def main() -> None:
+    """Run what has no record yet, then print the table."""
+    arguments = parse_arguments()
+    if arguments.record:
+        run(arguments)
+        return
+    if not arguments.table:
+        run_all(arguments)
+    print(table(json.loads(arguments.output.read_text())))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, help="folder of the Amazon data")
+    parser.add_argument(
+        "--text-model",
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        help="sentence-transformers model or path of the text features; "
+        "'tfidf' for scikit-learn's TF-IDF (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        default=list(DATASETS),
+        choices=[*DATASETS, "synthetic"],
+    )
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=RESULTS / "accuracy.json",
+        help="where the records are kept (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of the records and end"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small runs on synthetic data"
+    )
+    # One run in a process of its own, which writes its record to this file.
+    parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.quick and not arguments.record:
+        arguments.datasets = ["synthetic"]
+        if arguments.output == RESULTS / "accuracy.json":
+            arguments.output = Path(tempfile.mkdtemp()) / "accuracy.json"
+    elif not arguments.table and arguments.root is None and not arguments.quick:
+        parser.error("--root, the folder of the Amazon data, is needed")
+    return arguments
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """Run each model on each dataset with each seed, unless it has a record."""
+    for dataset in arguments.datasets:
+        for model in arguments.models:
+            if dataset in WITHOUT_TEXT and model in WITH_CONTENT:
+                continue
+            for seed in arguments.seeds:
+                records = read_records(arguments.output)
+                if any(
+                    (r["dataset"], r["model"], r["seed"]) == (dataset, model, seed)
+                    and r["config"] == config(arguments, dataset, model)
+                    for r in records
+                ):
+                    print(f"{dataset} {model} seed {seed}: recorded before")
+                    continue
+                print(f"{dataset} {model} seed {seed}", flush=True)
+                add_record(
+                    arguments.output, run_process(arguments, dataset, model, seed)
+                )
+
+
+def run_process(
+    arguments: argparse.Namespace, dataset: str, model: str, seed: int
+) -> dict:
+    """Run once in a process of its own, so that its peak memory is its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "record.json"
+        command = [sys.executable, __file__, "--record", str(record)]
+        command += ["--datasets", dataset, "--models", model, "--seeds", str(seed)]
+        command += ["--text-model", arguments.text_model]
+        command += ["--quick"] if arguments.quick else ["--root", str(arguments.root)]
+        subprocess.run(command, check=True)
+        return json.loads(record.read_text())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and test one model, and write its record."""
+    from mars_pyg import evaluate
+    from mars_pyg.training import fit
+
+    (dataset,), (model,), (seed,) = (
+        arguments.datasets,
+        arguments.models,
+        arguments.seeds,
+    )
+    settings = config(arguments, dataset, model)
+    data = load(dataset, arguments, with_content=model in WITH_CONTENT)
+    recommender = build(model, data, settings["model"], seed)
+    result = fit(recommender, data, seed=seed, progress=print, **settings["training"])
+    record = {
+        "dataset": dataset,
+        "model": model,
+        "seed": seed,
+        "valid": result.val,
+        "test": evaluate(recommender, data, "test"),
+        "seconds_per_epoch": round(result.seconds_per_epoch, 3),
+        "peak_mib": round(result.peak_mib),
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "config": settings,
+    }
+    arguments.record.write_text(json.dumps(record))
+
+
+def config(arguments: argparse.Namespace, dataset: str, model: str) -> dict:
+    """Everything that a run's result depends on, its seed aside."""
+    training = {**TRAINING, **({"max_epochs": 20} if arguments.quick else {})}
+    settings: dict[str, object] = {"model": CONFIGS[model], "training": training}
+    if model in WITH_CONTENT and not arguments.quick:
+        settings["text_model"] = Path(arguments.text_model).name
+    return settings
+
+
+def load(
+    dataset: str, arguments: argparse.Namespace, with_content: bool = True
+) -> object:
+    """Load the graph, with its text features and neighbours for models of content."""
+    from mars_pyg import (
+        AddItemKNN,
+        AddTextFeatures,
+        AmazonFactorDataset,
+        SyntheticFactorDataset,
+    )
+
+    if dataset == "synthetic":
+        return AddItemKNN(k=10, attrs=["x_text"])(SyntheticFactorDataset()[0])
+    data = AmazonFactorDataset(arguments.root, dataset)[0]
+    if with_content:
+        data = AddTextFeatures(arguments.text_model)(data)
+        data = AddItemKNN(k=10, attrs=["x_text"])(data)
+    return data
+
+
+def build(model: str, data: object, settings: dict, seed: int) -> object:
+    """Make the model, its parameters drawn from the seed."""
+    from torch_geometric import seed_everything
+
+    from mars_pyg import BPR, MARS, LightGCN
+
+    seed_everything(seed)
+    classes = {"bpr": BPR, "lightgcn": LightGCN, "structure": MARS, "mars": MARS}
+    return classes[model](data, **settings)
+
+
+def read_records(path: Path) -> list[dict]:
+    """Read the records, none where there is no file."""
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def add_record(path: Path, record: dict) -> None:
+    """Add a record; one of the same dataset, model and seed gives way to it."""
+
+    def key(item: dict) -> tuple:
+        return item["dataset"], item["model"], item["seed"]
+
+    records = [r for r in read_records(path) if key(r) != key(record)] + [record]
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(records, indent=1) + "\n")
+
+
+def table(records: list[dict]) -> str:
+    """The records as a table, a row for each dataset and model."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["dataset"], record["model"]].append(record)
+    heads = [f"{name[0].upper()}@{name.split('@')[1]}" for name in METRICS]
+    lines = [
+        "| dataset | model | "
+        + " | ".join(f"valid {head}" for head in heads)
+        + " | "
+        + " | ".join(f"test {head}" for head in heads)
+        + " | s/epoch | MiB | epochs | seeds |",
+        "|" + "---|" * (2 + 2 * len(heads) + 4),
+    ]
+    order = {
+        name: place for place, name in enumerate([*DATASETS, "synthetic", *MODELS])
+    }
+    for dataset, model in sorted(groups, key=lambda g: (order[g[0]], order[g[1]])):
+        runs = groups[dataset, model]
+        cells = [dataset, model]
+        for split in ("valid", "test"):
+            for name in METRICS:
+                values = [run[split][name] for run in runs]
+                spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+                cells.append(f"{mean(values):.4f}{spread}")
+        cells.append(f"{mean(run['seconds_per_epoch'] for run in runs):.2f}")
+        cells.append(f"{max(run['peak_mib'] for run in runs):.0f}")
+        cells.append("/".join(str(run["epochs"]) for run in runs))
+        cells.append(str(len(runs)))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
