@@ -1,6 +1,10 @@
 """Explainable recommendation with LLM-named item factors, in PyTorch Geometric."""
 
-from mars_pyg.datasets import AmazonFactorDataset, SyntheticFactorDataset
+from mars_pyg.datasets import (
+    AmazonFactorDataset,
+    FactorDataset,
+    SyntheticFactorDataset,
+)
 from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
@@ -17,6 +21,7 @@ from mars_pyg.nn import (
     SemanticFactorLoss,
     ViewConsistencyLoss,
 )
+from mars_pyg.recommend import Recommendation, recommend
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.transforms import (
     AddFactorValues,
@@ -39,12 +44,14 @@ __all__ = [
     "DataError",
     "Factor",
     "FactorConv",
+    "FactorDataset",
     "FactorGraph",
     "FactorProfiles",
     "FactorSchema",
     "LightGCN",
     "MARSConv",
     "MARSLoss",
+    "Recommendation",
     "Recommender",
     "SemanticDecoder",
     "SemanticFactorLoss",
@@ -53,4 +60,5 @@ __all__ = [
     "ViewConsistencyLoss",
     "evaluate",
     "factor_propagate",
+    "recommend",
 ]

@@ -9,13 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
 from mars_pyg.datasets.build import build_graph
+from mars_pyg.datasets.catalogue_files import (
+    check_unique,
+    read_features,
+    read_profiles,
+)
 from mars_pyg.datasets.interactions import read_inter
 from mars_pyg.datasets.storage import (
     GraphDataset,
@@ -23,7 +27,6 @@ from mars_pyg.datasets.storage import (
     fingerprint,
 )
 from mars_pyg.errors import DataError
-from mars_pyg.factors import FactorProfiles, FactorSchema
 from mars_pyg.tables import check_repeated_header, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
 
@@ -155,7 +158,7 @@ def read_prepared(folder: Path, name: str) -> HeteroData:
     inter = folder / f"{name}.inter"
     user, item, label = read_inter(inter)
     features = {
-        modality: _read_features(folder / f"{modality}_feat.npy")
+        modality: read_features(folder / f"{modality}_feat.npy")
         for modality in MODALITIES
         if (folder / f"{modality}_feat.npy").is_file()
     }
@@ -197,7 +200,7 @@ def read_prepared(folder: Path, name: str) -> HeteroData:
         test=edge_index[:, label == 2],
         item_text=item_text,
         features=features,
-        profiles=_read_profiles(folder / "factors", item_ids, id_column),
+        profiles=read_profiles(folder / "factors", item_ids, id_column),
     )
 
 
@@ -211,11 +214,11 @@ def _read_items(file: Path) -> tuple[Tensor, list[str], dict[str, list[str]]]:
     """Read the numbers, ids and texts of the items, sorted by number."""
     table = read_table(file, ["itemID", "asin"])
     check_repeated_header(table, file)
-    _check_column(table, "itemID", file, pattern=r"\d{1,18}")
-    _check_column(table, "asin", file, pattern=r".*\S.*")
+    _check_cells(table, "itemID", file, pattern=r"\d{1,18}")
+    _check_cells(table, "asin", file, pattern=r".*\S.*")
     table["itemID"] = table["itemID"].astype("int64")
     # The same number may have been written in two ways.
-    _check_unique(table, "itemID", file)
+    check_unique(table, "itemID", file)
     table = table.sort_values("itemID")
     text = {}
     for name in table.columns:
@@ -236,7 +239,7 @@ def _read_items(file: Path) -> tuple[Tensor, list[str], dict[str, list[str]]]:
     return numbers, table["asin"].str.strip().tolist(), text
 
 
-def _check_column(table: DataFrame, name: str, file: Path, pattern: str) -> None:
+def _check_cells(table: DataFrame, name: str, file: Path, pattern: str) -> None:
     fault = ~table[name].str.fullmatch(pattern).to_numpy(dtype=bool)
     if fault.any():
         index = int(fault.argmax())
@@ -247,46 +250,4 @@ def _check_column(table: DataFrame, name: str, file: Path, pattern: str) -> None
             row=row_of(index, file),
             field=name,
         )
-    _check_unique(table, name, file)
-
-
-def _check_unique(table: DataFrame, name: str, file: Path) -> None:
-    fault = table[name].duplicated().to_numpy()
-    if fault.any():
-        index = int(fault.argmax())
-        raise DataError(
-            f"the id {str(table[name].iloc[index])!r} is there twice",
-            mend="keep one row per item",
-            file=file,
-            row=row_of(index, file),
-            field=name,
-        )
-
-
-def _read_features(file: Path) -> Tensor:
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            f"the features cannot be read: {error}",
-            mend="write a matrix of numbers with numpy.save",
-            file=file,
-        ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise DataError(
-            "the features are not a matrix of numbers",
-            mend="write a matrix of numbers with numpy.save",
-            file=file,
-        )
-    return torch.from_numpy(array.astype(np.float32))
-
-
-def _read_profiles(
-    folder: Path, item_ids: list[str], id_column: str
-) -> dict[str, FactorProfiles]:
-    """Read the profiles in a folder by their modality; none if it has no schema."""
-    schema_file, file = folder / "schema.json", folder / "profiles.tsv"
-    if not schema_file.is_file() and not file.is_file():
-        return {}
-    schema = FactorSchema.read(schema_file)
-    return {schema.modality: FactorProfiles.read(file, schema, item_ids, id_column)}
+    check_unique(table, name, file)

@@ -72,10 +72,6 @@ class GraphDataset(InMemoryDataset):
         if self.force_reload or not self._processed_file.exists():
             self.process()
 
-    def process(self) -> None:
-        """Make the graph and hand it to :meth:`finish`."""
-        raise NotImplementedError
-
     def finish(self, data: HeteroData) -> None:
         """Apply ``pre_transform`` to a graph and store it."""
         if self.pre_transform is not None:

@@ -48,12 +48,15 @@ class SyntheticFactorDataset(InMemoryDataset):
         num_users (int, optional): Number of users. (default: :obj:`2000`)
         num_items (int, optional): Number of items. (default: :obj:`1000`)
         num_interactions (int, optional): About how many interactions there are;
-            :obj:`None` for 8 a user. (default: :obj:`None`)
+            :obj:`None` for 16 a user. (default: :obj:`None`)
         num_factors (int, optional): Number of factors, from 1 to 6.
             (default: :obj:`6`)
         taste_strength (float, optional): :math:`s`, from 0 to 1. (default: :obj:`0.8`)
         tastes_per_user (int, optional): Number of values that a user likes.
-            (default: :obj:`3`)
+            (default: :obj:`2`)
+        popularity_exponent (float, optional): The popularity of the item of rank
+            :math:`r` is in proportion to :math:`r` to the power of minus this, from 0
+            to 1. (default: :obj:`0.4`)
         missing_rate (float, optional): Share of the values that a profile misses.
             (default: :obj:`0.15`)
         error_rate (float, optional): Share of the values that a profile has wrong.
@@ -77,7 +80,8 @@ class SyntheticFactorDataset(InMemoryDataset):
         num_interactions: int | None = None,
         num_factors: int = 6,
         taste_strength: float = 0.8,
-        tastes_per_user: int = 3,
+        tastes_per_user: int = 2,
+        popularity_exponent: float = 0.4,
         missing_rate: float = 0.15,
         error_rate: float = 0.05,
         multiple_rate: float = 0.2,
@@ -86,7 +90,7 @@ class SyntheticFactorDataset(InMemoryDataset):
         transform: Callable[[HeteroData], HeteroData] | None = None,
     ) -> None:
         if num_interactions is None:
-            num_interactions = 8 * num_users
+            num_interactions = 16 * num_users
         for name, count, low, high in (
             ("num_users", num_users, 1, 2**31),
             ("num_items", num_items, 2, 2**31),
@@ -98,6 +102,7 @@ class SyntheticFactorDataset(InMemoryDataset):
                 raise ValueError(f"'{name}' must be from {low} to {high} (got {count})")
         for name, rate in (
             ("taste_strength", taste_strength),
+            ("popularity_exponent", popularity_exponent),
             ("missing_rate", missing_rate),
             ("error_rate", error_rate),
             ("multiple_rate", multiple_rate),
@@ -111,7 +116,7 @@ class SyntheticFactorDataset(InMemoryDataset):
         sizes = np.array([len(names) for names in values.values()])
         offsets = np.cumsum(sizes) - sizes
 
-        popularity = _power_law(num_items, 0.7, random)
+        popularity = _power_law(num_items, popularity_exponent, random)
         item_value = np.stack(
             [random.choice(s, num_items, p=_power_law(s, 0.5, random)) for s in sizes],
             axis=1,

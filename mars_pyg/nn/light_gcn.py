@@ -36,9 +36,9 @@ class LightGCN(Recommender):
             :obj:`("user", "interacts", "item")` holds the train interactions.
         embedding_dim (int, optional): Embedding width :math:`d`. (default: :obj:`64`)
         num_layers (int, optional): Number of propagation layers :math:`L`.
-            (default: :obj:`2`)
+            (default: :obj:`3`)
         regularization (float, optional): Weight of the squared L2 norm of the
-            embeddings of a triplet, averaged over the batch. (default: :obj:`1e-4`)
+            embeddings of a triplet, averaged over the batch. (default: :obj:`0.01`)
         edge_dropout (float, optional): Share of the train interactions that an epoch's
             propagation leaves out. Edges are kept with a probability in proportion to
             :math:`1 / \sqrt{d_u d_i}`, drawn anew each epoch, as in
@@ -49,8 +49,8 @@ class LightGCN(Recommender):
         self,
         data: HeteroData,
         embedding_dim: int = 64,
-        num_layers: int = 2,
-        regularization: float = 1e-4,
+        num_layers: int = 3,
+        regularization: float = 0.01,
         edge_dropout: float = 0.0,
     ) -> None:
         super().__init__(data["user"].num_nodes, data["item"].num_nodes)
@@ -182,13 +182,13 @@ class BPR(LightGCN):
         data (HeteroData): See :class:`LightGCN`.
         embedding_dim (int, optional): Embedding width :math:`d`. (default: :obj:`64`)
         regularization (float, optional): See :class:`LightGCN`.
-            (default: :obj:`1e-4`)
+            (default: :obj:`0.01`)
     """
 
     def __init__(
         self,
         data: HeteroData,
         embedding_dim: int = 64,
-        regularization: float = 1e-4,
+        regularization: float = 0.01,
     ) -> None:
         super().__init__(data, embedding_dim, 0, regularization)

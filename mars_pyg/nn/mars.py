@@ -95,7 +95,7 @@ class MARS(LightGCN):
         decoder_hidden_channels (int, optional): Hidden width of the semantic decoder;
             :obj:`None` makes it linear. (default: :obj:`None`)
         regularization (float, optional): See :class:`LightGCN`.
-            (default: :obj:`1e-4`)
+            (default: :obj:`0.01`)
         edge_dropout (float, optional): See :class:`LightGCN`. (default: :obj:`0.0`)
         engine (str, optional): See :func:`~mars_pyg.kernels.factor_propagate`.
             (default: :obj:`"auto"`)
@@ -120,7 +120,7 @@ class MARS(LightGCN):
         view_weight: float = 0.01,
         semantic_items: str = "batch",
         decoder_hidden_channels: int | None = None,
-        regularization: float = 1e-4,
+        regularization: float = 0.01,
         edge_dropout: float = 0.0,
         engine: str = "auto",
     ) -> None:

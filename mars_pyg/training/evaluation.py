@@ -7,11 +7,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import (
-    LinkPredMetricCollection,
-    LinkPredNDCG,
-    LinkPredRecall,
-)
 
 from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
@@ -55,6 +50,13 @@ def evaluate(
         DataError: If the split is missing or empty.
         FloatingPointError: If scores are not numbers.
     """
+    # Where torchmetrics is installed, PyG's metrics import it, and it matplotlib.
+    from torch_geometric.metrics import (
+        LinkPredMetricCollection,
+        LinkPredNDCG,
+        LinkPredRecall,
+    )
+
     if split not in ("val", "test"):
         raise ValueError(f"'split' must be 'val' or 'test' (got {split!r})")
     if not k or min(k) < 1:

@@ -1,0 +1,201 @@
+"""The command line, as a user sees it: output, messages and exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mars_pyg.cli import main
+from mars_pyg.config import TrainConfig
+
+Run = Callable[..., tuple[int, str, str]]
+
+SMALL = [
+    "--num-users=60",
+    "--num-items=40",
+    "--embedding-dim=8",
+    "--batch-size=256",
+    "--max-epochs=4",
+    "--validate-every=2",
+    "--accelerator=cpu",
+]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Run:
+    """Run a command line in an empty folder; its status, output and messages."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mars-pyg", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_train_evaluate_recommend(run: Run, tmp_path: Path) -> None:
+    status, out, _ = run("train", *SMALL)
+    assert status == 0
+    assert "epoch    4" in out
+    folder = tmp_path / "runs" / "synthetic-mars-0"
+    assert str(folder.relative_to(tmp_path)) in out
+    resolved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert resolved["num_users"] == 60
+    assert resolved["fusion"] == "joint"
+    metrics = json.loads((folder / "metrics.json").read_text())
+
+    # The model that is loaded is the one that was trained.
+    status, out, err = run("evaluate")
+    assert status == 0
+    assert "synthetic-mars-0" in err
+    shown = [float(cell) for cell in out.split("\n")[1].split()[1:]]
+    assert shown == pytest.approx(list(metrics["test"].values()), abs=5e-5)
+    status, out, _ = run("evaluate", "--split=val", f"--run-dir={folder}")
+    shown = [float(cell) for cell in out.split("\n")[1].split()[1:]]
+    assert shown == pytest.approx(list(metrics["val"].values()), abs=5e-5)
+
+    status, out, _ = run("recommend", "--user=U01", "--user=U02", "--k=3")
+    assert status == 0
+    assert out.count("user U0") == 2
+    assert out.count("  3. I") == 2
+    assert "shares" in out
+
+
+def test_config_file_and_flags(run: Run, tmp_path: Path) -> None:
+    keys = {
+        flag.split("=")[0][2:].replace("-", "_"): flag.split("=")[1] for flag in SMALL
+    }
+    keys |= {"model": "bpr", "seed": 3}
+    (tmp_path / "bpr.yaml").write_text(yaml.safe_dump(keys))
+    status, _, _ = run("train", "--config=bpr.yaml", "--seed=4", "--run-dir=here")
+    assert status == 0
+    resolved = yaml.safe_load((tmp_path / "here" / "config.yaml").read_text())
+    assert resolved["model"] == "bpr"
+    assert resolved["seed"] == 4
+    # What was written trains again, to the same.
+    status, _, _ = run("train", "--config=here/config.yaml", "--run-dir=again")
+    assert status == 0
+    first, second = (
+        json.loads((tmp_path / name / "metrics.json").read_text())
+        for name in ("here", "again")
+    )
+    assert first["test"] == second["test"]
+
+
+def test_resume(run: Run) -> None:
+    assert run("train", *SMALL)[0] == 0
+    status, _, err = run("train", *SMALL)
+    assert status == 1
+    assert "--resume" in err
+    status, _, err = run("train", *SMALL, "--learning-rate=1", "--resume")
+    assert status == 1
+    assert "field 'learning_rate': the run was started with 0.004, not 1.0" in err
+    status, out, _ = run("train", *SMALL, "--max-epochs=6", "--resume")
+    assert status == 0
+    assert "epoch    6" in out
+    assert "epoch    2" not in out
+    # The data is no longer what it was.
+    path = Path("runs/synthetic-mars-0/config.yaml")
+    path.write_text(path.read_text().replace("num_users: 60", "num_users: 61"))
+    status, _, err = run("evaluate")
+    assert status == 1
+    assert "not what the run was trained on" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["train", "--foo=1"], 2, "--foo"),
+        (["train", "--fusion=sum"], 2, "'sum' is not one of"),
+        (["train", "--max-epochs=many"], 2, "--max-epochs"),
+        (["train", "--max-epochs=0"], 2, "max_epochs"),
+        (["train", "--model=lightgcn", "--fusion=mean"], 2, "no option 'fusion'"),
+        (["train", "--dataset=baby", "--num-users=5"], 2, "no option 'num_users'"),
+        (["train", "--config=none.yaml"], 1, "none.yaml: the file does not exist"),
+        (["train", "--dataset=nowhere"], 1, "nowhere"),
+        (["train", "--num-users=0"], 1, "num_users"),
+        (["train", *SMALL, "--monitor=recall@7"], 1, "'monitor' must be one of"),
+        (["train", *SMALL, "--precision=7"], 1, "recision"),
+        (["train", *SMALL, "--modalities=sound"], 1, "'modalities'"),
+        (["train", *SMALL, "--learning-rate=1e30"], 1, "diverged"),
+        (["evaluate"], 1, "no trained run"),
+        (["evaluate", "--run-dir=nowhere"], 1, "nowhere: the folder holds no trained"),
+        (["recommend"], 2, "--user"),
+        (["recommend", "--user=a", "--k=0"], 2, "--k"),
+        (["sing"], 2, "sing"),
+    ],
+)
+def test_mistakes(run: Run, arguments: list[str], status: int, message: str) -> None:
+    found, _, err = run(*arguments)
+    assert found == status
+    assert message in err
+
+
+def test_unknown_user(run: Run) -> None:
+    assert run("train", *SMALL)[0] == 0
+    status, _, err = run("recommend", "--user=nobody")
+    assert status == 1
+    assert "no user 'nobody'" in err
+
+
+def test_help_has_every_option(run: Run) -> None:
+    status, out, _ = run("train", "--help")
+    assert status == 0
+    for name, field in TrainConfig.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in out
+        assert field.description
+    assert "demo" in run("--help")[1]
+
+
+def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mars_pyg.runs
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mars_pyg.runs, "train", interrupted)
+    status, _, err = run("train")
+    assert status == 130
+    assert "interrupted" in err
+
+
+def test_demo(run: Run) -> None:
+    status, out, _ = run("demo")
+    assert status == 0
+    table = out[out.index("Test, all items") :].split("\n")[2:4]
+    lightgcn, mars = (dict(enumerate(line.split())) for line in table)
+    assert (lightgcn[0], mars[0]) == ("LightGCN", "MARS")
+    assert float(mars[3]) > float(lightgcn[3])
+    assert "shares" in out
+
+
+def test_import_is_light() -> None:
+    heavy = (
+        "lightning",
+        "sklearn",
+        "sentence_transformers",
+        "matplotlib",
+        "openai",
+        "typer",
+    )
+    code = f"import sys, mars_pyg; print([m for m in {heavy!r} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

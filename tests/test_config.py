@@ -1,0 +1,154 @@
+"""The configuration: one flat set of keys, checked against what they are given to."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from mars_pyg import (
+    BPR,
+    MARS,
+    AmazonFactorDataset,
+    DataError,
+    FactorDataset,
+    LightGCN,
+    SyntheticFactorDataset,
+)
+from mars_pyg.config import TrainConfig, make_config, read_config, write_config
+from mars_pyg.training import fit
+
+# What a run decides, not a user's configuration; and where data_seed goes.
+NOT_OPTIONS = {
+    "data",
+    "transform",
+    "pre_transform",
+    "force_reload",
+    "processed_root",
+    "url",
+    "name",
+    "recommender",
+    "run_dir",
+    "resume",
+    "progress",
+}
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [BPR, MARS, LightGCN, SyntheticFactorDataset, FactorDataset, fit],
+)
+def test_every_argument_has_a_key(owner: type) -> None:
+    arguments = set(inspect.signature(owner).parameters) - NOT_OPTIONS
+    assert arguments <= set(TrainConfig.model_fields)
+
+
+def test_every_key_is_described_and_given_to_something() -> None:
+    arguments = {"dataset", "model", "data_seed", "text_model", "num_neighbors"}
+    owners = (MARS, SyntheticFactorDataset, FactorDataset, AmazonFactorDataset, fit)
+    for owner in owners:
+        arguments |= set(inspect.signature(owner).parameters)
+    for name, field in TrainConfig.model_fields.items():
+        assert field.description
+        assert name in arguments
+
+
+def test_defaults_are_those_of_the_model_and_the_dataset() -> None:
+    resolved = make_config({"dataset": "synthetic", "model": "mars"}).resolve()
+    for owner in (MARS, SyntheticFactorDataset):
+        for name, parameter in inspect.signature(owner).parameters.items():
+            if name in TrainConfig.model_fields and name != "seed":
+                assert getattr(resolved, name) == parameter.default, name
+    assert make_config({"model": "lightgcn"}).resolve().item_graphs is None
+    # A default that is given is not another configuration.
+    again = make_config(resolved.model_dump(exclude_none=True))
+    assert again.resolve() == resolved
+
+
+def test_arguments_go_where_they_belong() -> None:
+    config = make_config(
+        {
+            "dataset": "synthetic",
+            "num_users": 50,
+            "data_seed": 3,
+            "modalities": "text, id",
+            "k": "5,10",
+            "seed": 7,
+        }
+    )
+    assert config.dataset_arguments() == {"num_users": 50, "seed": 3}
+    assert config.model_arguments() == {"modalities": ["text", "id"]}
+    assert config.training_arguments()["seed"] == 7
+    assert config.k == [5, 10]
+    sports = make_config({"dataset": "sports", "root": "here", "model": "bpr"})
+    assert sports.dataset_arguments() == {"root": Path("here"), "name": "sports"}
+    own = make_config({"dataset": "shop", "split": "time", "ratios": "0.6,0.2,0.2"})
+    assert own.dataset_arguments() == {
+        "root": Path("shop"),
+        "split": "time",
+        "ratios": [0.6, 0.2, 0.2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "message"),
+    [
+        ({"learning_rat": 1}, "learning_rat", "did you mean 'learning_rate'"),
+        ({"learning_rate": "fast"}, "learning_rate", "number"),
+        ({"learning_rate": -1}, "learning_rate", "greater than 0"),
+        ({"fusion": "sum"}, "fusion", "'joint', 'mean' or 'gated'"),
+        ({"max_epochs": 1.5}, "max_epochs", "integer"),
+        ({"model": "lightgcn", "fusion": "mean"}, None, "no option 'fusion'"),
+        ({"model": "bpr", "num_layers": 2}, None, "no option 'num_layers'"),
+        ({"dataset": "baby", "num_users": 5}, None, "no option 'num_users'"),
+        ({"dataset": "baby", "data_seed": 5}, None, "no option 'data_seed'"),
+        ({"split": "time"}, None, "no option 'split'"),
+        ({"max_epochs": 3, "validate_every": 4}, None, "'validate_every'"),
+    ],
+)
+def test_wrong_keys_and_values(keys: dict, field: str | None, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        make_config(keys, "config.yaml")
+    assert caught.value.field == field
+    assert caught.value.file == "config.yaml"
+
+
+def test_write_and_read(tmp_path: Path) -> None:
+    config = make_config({"modalities": ["id"], "learning_rate": 1e-5}).resolve()
+    path = tmp_path / "run" / "config.yaml"
+    write_config(config, path)
+    assert make_config(read_config(path)) == config
+    assert "null" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "row", "message"),
+    [
+        (b"model: mars\nmodl: mars\n", 2, "unknown key.*did you mean 'model'"),
+        (b"model: mars\nseed: 1\nmodel: bpr\n", 3, "there twice"),
+        (b"model: [mars\n", 2, "not yaml"),
+        (b"- model\n", None, "keys and values"),
+        (b"model: \xff\n", None, "UTF-8"),
+        (None, None, "does not exist"),
+    ],
+)
+def test_wrong_files(
+    tmp_path: Path, content: bytes | None, row: int | None, message: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_config(path)
+    assert caught.value.row == row
+    assert caught.value.file == str(path)
+
+
+def test_empty_file_and_exponents(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("")
+    assert read_config(path) == {}
+    # yaml reads 1e-3, without a point, as text.
+    path.write_text("learning_rate: 1e-3\n")
+    assert make_config(read_config(path)).learning_rate == 1e-3
