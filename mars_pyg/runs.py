@@ -160,20 +160,23 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
                 mend="train one with 'mars-pyg train', or give the folder of one",
                 file=folder,
             )
+    from mars_pyg.training.module import check_interactions
+
     config = make_config(read_config(folder / CONFIG), folder / CONFIG)
     data = load_data(config)
     recommender = build_recommender(config, data)
     checkpoint = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    check_interactions(checkpoint, data)
     state = {
         name.removeprefix("recommender."): value
         for name, value in checkpoint["state_dict"].items()
     }
     try:
         recommender.load_state_dict(state)
-    except RuntimeError:
+    except RuntimeError as error:
         raise DataError(
-            f"the data of {config.dataset!r} is not what the run was trained on",
-            mend="bring the data back, or train anew",
+            f"the weights do not fit the model: {error}",
+            mend="bring the features and factors back as they were, or train anew",
             file=folder / CHECKPOINT,
         ) from None
     return Run(config, data, recommender.eval())

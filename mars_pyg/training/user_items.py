@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -86,6 +87,24 @@ class UserItems:
         before = count.cumsum(0) - count
         offset = torch.arange(row.numel(), device=user.device) - before[row]
         return row, self.item[start[row] + offset]
+
+
+def interactions_digest(data: HeteroData) -> str:
+    """Digest the interactions of all splits, to tell whether data has changed.
+
+    Args:
+        data: The graph; see :meth:`UserItems.from_data`.
+
+    Returns:
+        A hexadecimal number.
+    """
+    digest = hashlib.sha256()
+    digest.update(repr((data["user"].num_nodes, data["item"].num_nodes)).encode())
+    for split in EDGE_NAMES:
+        edges = data[INTERACTS].get(EDGE_NAMES[split])
+        if edges is not None:
+            digest.update(split.encode() + edges.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def split_edges(data: HeteroData, split: str) -> Tensor:
