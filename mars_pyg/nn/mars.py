@@ -153,6 +153,14 @@ class MARS(LightGCN):
             features = prepare_features(data["item"][f"x_{modality}"])
             self.register_buffer(f"x_{modality}", features, persistent=False)
         self._build_graphs(data, factor_source, cooccurrence)
+        #: The modalities that have a graph, and so a view of their own.
+        self.view_modalities = [m for m in self.modalities if self._has_graph(m)]
+        if item_graphs not in ("concat", "none") and not self._has_graph("joint"):
+            raise ValueError(
+                f"'item_graphs={item_graphs!r}' has no edges to run over: there is "
+                f"none among 'modalities={self.modalities}'; choose others, or "
+                "'item_graphs' of 'concat' or 'none'"
+            )
 
         union: FactorGraph = self._graphs["factors"]["union"]
         self.decoder = None
@@ -178,7 +186,9 @@ class MARS(LightGCN):
                     for _ in range(num_item_layers)
                 )
         self.view_gate = (
-            Linear(embedding_dim, 1, bias=False) if fusion == "gated" else None
+            Linear(embedding_dim, 1, bias=False)
+            if fusion == "gated" and item_graphs != "none"
+            else None
         )
         self.reset_parameters()
 
@@ -222,10 +232,13 @@ class MARS(LightGCN):
         return self._merge(self.views())
 
     def views(self) -> dict[str, Tensor]:
-        r"""Each view's own representation :math:`\mathbf{H}^m` ``[N, d]``."""
+        r"""Each view's own representation :math:`\mathbf{H}^m` ``[N, d]``.
+
+        A modality without a graph has none.
+        """
         return {
             modality: self._encode(modality, self._input(modality))
-            for modality in self.modalities
+            for modality in self.view_modalities
         }
 
     def loss(
@@ -244,7 +257,7 @@ class MARS(LightGCN):
         if self.item_input == "features":
             # Else the model escapes the regularisation of the ID embeddings through
             # W_0, and overfits.
-            names = ["joint"] if self.fusion == "joint" else self.modalities
+            names = ["joint"] if self.fusion == "joint" else self.view_modalities
             tables += [inputs[name] for name in names if name in inputs]
         parts = {
             "bpr": self._bpr_loss((users, final), user, positive, negative, tables)
@@ -262,10 +275,16 @@ class MARS(LightGCN):
         loss = self.loss_sum(parts["bpr"], parts.get("semantic"), parts.get("view"))
         return {"loss": loss, **parts}
 
+    def _has_graph(self, view: str) -> bool:
+        if self.item_graphs == "concat":
+            return True
+        factors = self._graphs["factors"].get(view, self._graphs["factors"]["union"])
+        return view in self._graphs["structure"] or bool(factors.present.any())
+
     def _needs_view_loss(self) -> bool:
         return (
             self.loss_sum.view_weight > 0
-            and len(self.modalities) > 1
+            and len(self.view_modalities) > 1
             and self.item_input == "features"
             and self.item_graphs != "none"
         )
@@ -279,7 +298,7 @@ class MARS(LightGCN):
         if self.item_graphs == "none":
             return []
         names = ["joint"] if self.fusion == "joint" else []
-        return names + (self.modalities if self._needs_views() else [])
+        return names + (self.view_modalities if self._needs_views() else [])
 
     def _features(self, view: str) -> Tensor:
         r"""The features of a view, the ID last, :math:`\mathbf{z}^m`."""
