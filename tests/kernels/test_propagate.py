@@ -1,0 +1,92 @@
+"""The one function of the factor propagation, whatever its engine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mars_pyg.kernels import FactorGraph, factor_propagate
+from mars_pyg.kernels.propagate import ENGINES
+
+# Item 0 has two values in factor 0, item 2 none in factor 1, item 3 none at all.
+EDGES = torch.tensor([[0, 0, 1, 2, 0, 1], [0, 1, 0, 1, 2, 2]])
+FACTOR = torch.tensor([0, 0, 1])
+
+
+@pytest.fixture
+def graph() -> FactorGraph:
+    return FactorGraph.from_edge_index(EDGES, FACTOR, 4, 2)
+
+
+def test_prepared_form(graph: FactorGraph) -> None:
+    assert (graph.num_items, graph.num_factors, graph.num_values) == (4, 2, 3)
+    assert graph.edge_index().t().tolist() == [
+        [0, 0],
+        [0, 1],
+        [0, 2],
+        [1, 0],
+        [1, 2],
+        [2, 1],
+    ]
+    assert graph.present.tolist() == [
+        [True, True],
+        [True, True],
+        [True, False],
+        [False, False],
+    ]
+    assert graph.inverse_count.tolist() == [0.5, 0.5, 0.5]
+    root = 0.5**0.5
+    assert graph.incidence.weight.tolist() == pytest.approx([root, root, 1, 1, 1, 1])
+    assert graph.gate_index.tolist() == [0, 0, 1, 2, 3, 4]
+
+
+def test_repeated_edges_count_once() -> None:
+    twice = FactorGraph.from_edge_index(EDGES.repeat(1, 2), FACTOR, 4, 2)
+    once = FactorGraph.from_edge_index(EDGES, FACTOR, 4, 2)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    torch.testing.assert_close(
+        factor_propagate(x, twice), factor_propagate(x, once), atol=1e-14, rtol=0
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("gated", [False, True])
+def test_engines_agree(graph: FactorGraph, engine: str, gated: bool) -> None:
+    x = torch.randn(4, 3, dtype=torch.float64)
+    gate = torch.randn(4, 2, dtype=torch.float64) if gated else None
+    torch.testing.assert_close(
+        factor_propagate(x, graph, gate, engine=engine),
+        factor_propagate(x, graph, gate, engine="reference"),
+        atol=1e-12,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_at_all(engine: str) -> None:
+    none = FactorGraph.from_edge_index(EDGES[:, :0], FACTOR[:0], 0, 0)
+    assert factor_propagate(torch.empty(0, 3), none, engine=engine).shape == (0, 0, 3)
+    gate = torch.empty(0, 0)
+    assert factor_propagate(torch.empty(0, 3), none, gate, engine=engine).shape == (
+        0,
+        3,
+    )
+    no_values = FactorGraph.from_edge_index(EDGES[:, :0], FACTOR[:0], 2, 1)
+    out = factor_propagate(torch.ones(2, 3), no_values, engine=engine)
+    assert out.shape == (2, 1, 3)
+    assert not out.any()
+
+
+def test_wrong_arguments_are_refused(graph: FactorGraph) -> None:
+    x = torch.zeros(4, 3)
+    for options, message in (
+        ({"engine": "fast"}, "'engine'"),
+        ({"mode": "cliques"}, "'mode'"),
+        ({"mode": "clique", "engine": "torch"}, "needs 'engine=\"reference\"'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            factor_propagate(x, graph, **options)
+    with pytest.raises(ValueError, match="'x' must have shape"):
+        factor_propagate(x[:3], graph)
+    with pytest.raises(ValueError, match="'gate' must have shape"):
+        factor_propagate(x, graph, torch.zeros(4, 3))
