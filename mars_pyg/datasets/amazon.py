@@ -47,6 +47,7 @@ class AmazonFactorDataset(GraphDataset):
 
     - ``<name>.inter``: interactions with their split, see
       :func:`~mars_pyg.datasets.interactions.read_inter`;
+    - ``users.tsv`` (optional): ``userID`` as in the interactions and ``reviewerID``;
     - ``items.tsv`` (optional): ``itemID`` as in the interactions, ``asin``, and texts,
       in which HTML entities are resolved and an empty field is a missing one;
     - ``factors/schema.json`` and ``factors/profiles.tsv`` (optional): see
@@ -59,9 +60,9 @@ class AmazonFactorDataset(GraphDataset):
     :func:`~mars_pyg.datasets.amazon_raw.prepare_amazon`.
 
     The graph is that of :func:`~mars_pyg.datasets.build.build_graph`. An item's id is
-    its ASIN, or its number where there is no ``items.tsv``. ``data['item'].text`` is
-    the text that features may be made from: the column ``text`` if there is one, else
-    ``brand_and_categories``, else ``title``. The column ``idgenrec_text`` is a title to
+    its ASIN, or its number where there is no ``items.tsv``, and likewise a user's.
+    ``data['item'].text`` is the text that features may be made from: the column
+    ``text`` if there is one, else ``brand_and_categories``, else ``title``. The column ``idgenrec_text`` is a title to
     show where there is none, and nothing else.
 
     Args:
@@ -193,7 +194,7 @@ def read_prepared(folder: Path, name: str) -> HeteroData:
     users, user = user.unique(return_inverse=True)
     edge_index = torch.stack([user, position])
     return build_graph(
-        user_ids=[str(number) for number in users.tolist()],
+        user_ids=_user_ids(folder / "users.tsv", users.tolist()),
         item_ids=item_ids,
         train=edge_index[:, label == 0],
         val=edge_index[:, label == 1],
@@ -205,9 +206,29 @@ def read_prepared(folder: Path, name: str) -> HeteroData:
 
 
 def _input_files(folder: Path, name: str) -> list[Path]:
-    names = [f"{name}.inter", "items.tsv", "factors/schema.json"]
+    names = [f"{name}.inter", "users.tsv", "items.tsv", "factors/schema.json"]
     names += ["factors/profiles.tsv"] + [f"{key}_feat.npy" for key in MODALITIES]
     return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _user_ids(file: Path, numbers: list[int]) -> list[str]:
+    """The ids of users, which are their numbers where there is no file of them."""
+    if not file.is_file():
+        return [str(number) for number in numbers]
+    table = read_table(file, ["userID", "reviewerID"])
+    check_repeated_header(table, file)
+    for column in ("userID", "reviewerID"):
+        check_unique(table, column, file)
+    names = dict(zip(table["userID"], table["reviewerID"].str.strip(), strict=True))
+    missing = [number for number in numbers if not names.get(str(number))]
+    if missing:
+        raise DataError(
+            f"user {missing[0]} of the interactions has no id, one of {len(missing)}",
+            mend="add a row for each user, or take the file away",
+            file=file,
+            field="userID",
+        )
+    return [names[str(number)] for number in numbers]
 
 
 def _read_items(file: Path) -> tuple[Tensor, list[str], dict[str, list[str]]]:

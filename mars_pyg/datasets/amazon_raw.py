@@ -47,7 +47,8 @@ def prepare_amazon(
 
     Args:
         raw: The folder of the published files.
-        folder: The folder to write ``items.tsv`` and ``<name>.inter`` to.
+        folder: The folder to write ``users.tsv``, ``items.tsv`` and
+            ``<name>.inter`` to.
         name: ``"baby"``, ``"sports"`` or ``"clothing"``.
         url: Where the files are downloaded from.
             (default: the project that published them)
@@ -66,7 +67,7 @@ def prepare_amazon(
         if not file.is_file():
             download(f"{url.rstrip('/')}/{file.name}", file)
     user_ids, item_ids = _read_reviews(files[0])
-    _, user = np.unique(user_ids, return_inverse=True)
+    reviewers, user = np.unique(user_ids, return_inverse=True)
     asins, item = np.unique(item_ids, return_inverse=True)
     # Sorted, so that the split does not depend on the order of the file.
     pairs = np.unique(np.stack([user, item]), axis=1)
@@ -85,7 +86,7 @@ def prepare_amazon(
             mend="use the whole file: each user and item needs five reviews",
             file=files[0],
         )
-    users = users[kept].unique(return_inverse=True)[1]
+    user_numbers, users = users[kept].unique(return_inverse=True)
     numbers, items = items[kept].unique(return_inverse=True)
     asins = asins[numbers.numpy()].tolist()
     label = split_interactions(users, items, seed=seed)
@@ -96,6 +97,9 @@ def prepare_amazon(
     table.insert(0, "itemID", range(len(asins)))
     with atomic_path(folder / "items.tsv") as temporary:
         table.to_csv(temporary, sep="\t", index=False, encoding="utf-8")
+    names = pd.DataFrame({"reviewerID": reviewers[user_numbers.numpy()]})
+    with atomic_path(folder / "users.tsv") as temporary:
+        names.to_csv(temporary, sep="\t", index_label="userID", encoding="utf-8")
     # The interactions come last: these files count as prepared once they are there.
     inter = pd.DataFrame({"userID": users, "itemID": items, "x_label": label})
     with atomic_path(folder / f"{name}.inter") as temporary:

@@ -46,7 +46,7 @@ def check_unique(table: DataFrame, name: str, file: Path) -> None:
         index = int(fault.argmax())
         raise DataError(
             f"the id {str(table[name].iloc[index])!r} is there twice",
-            mend="keep one row per item",
+            mend="keep one row per id",
             file=file,
             row=row_of(index, file),
             field=name,

@@ -89,6 +89,19 @@ def test_brand_and_categories_are_the_text_and_the_short_text_a_title(
     assert "idgenrec_text" not in item
 
 
+def test_ids_of_users(root: Path) -> None:
+    file = root / "amazon-baby" / "users.tsv"
+    file.write_text("userID\treviewerID\n4\tA4\n0\tA0\n9\tA9\n")
+    assert AmazonFactorDataset(root)[0]["user"].id == ["A0", "A4"]
+    file.write_text("userID\treviewerID\n4\tA4\n")
+    with pytest.raises(DataError, match=r"users\.tsv.*user 0 .* has no id"):
+        AmazonFactorDataset(root)
+    file.write_text("userID\treviewerID\n4\tA4\n0\tA4\n")
+    with pytest.raises(DataError, match="'A4' is there twice") as caught:
+        AmazonFactorDataset(root)
+    assert (caught.value.row, caught.value.field) == (3, "reviewerID")
+
+
 def test_interactions_alone(root: Path) -> None:
     folder = root / "amazon-baby"
     (folder / "items.tsv").unlink()
