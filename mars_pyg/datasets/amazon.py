@@ -62,8 +62,8 @@ class AmazonFactorDataset(GraphDataset):
     The graph is that of :func:`~mars_pyg.datasets.build.build_graph`. An item's id is
     its ASIN, or its number where there is no ``items.tsv``, and likewise a user's.
     ``data['item'].text`` is the text that features may be made from: the column
-    ``text`` if there is one, else ``brand_and_categories``, else ``title``. The column ``idgenrec_text`` is a title to
-    show where there is none, and nothing else.
+    ``text`` if there is one, else ``brand_and_categories``, else ``title``. The column
+    ``idgenrec_text`` is a title to show where there is none, and nothing else.
 
     Args:
         root: The folder of the data.
