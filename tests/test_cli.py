@@ -147,6 +147,30 @@ def test_mistakes(run: Run, arguments: list[str], status: int, message: str) -> 
     assert message in err
 
 
+def test_own_catalogue(run: Run, tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    items = [f"i{number:02}" for number in range(12)]
+    rows = [
+        f"{item},Thing {item},{'red' if i % 2 else 'blue'}"
+        for i, item in enumerate(items)
+    ]
+    (shop / "items.csv").write_text("\n".join(["item,title,color", *rows]))
+    pairs = [(u, items[(u * 5 + 2 * i) % 12], i) for u in range(20) for i in range(5)]
+    lines = [f"u{user},{item},{time}" for user, item, time in pairs]
+    (shop / "interactions.csv").write_text("\n".join(["user,item,time", *lines]))
+    flags = ["--timestamp-column=time", "--split=time", "--factor-columns=color"]
+    flags += ["--text-model=tfidf", *SMALL[2:]]
+    status, out, err = run("train", "--dataset=shop", *flags)
+    assert (status, err) == (0, "")
+    assert "runs/shop-mars-0" in out
+    status, out, _ = run("recommend", "--user=u3", "--k=12")
+    seen = {item for user, item, _ in pairs if user == 3}
+    assert status == 0
+    assert {item for item in items if f" {item}  Thing" in out} == set(items) - seen
+    assert "color: " in out
+
+
 def test_unknown_user(run: Run) -> None:
     assert run("train", *SMALL)[0] == 0
     status, _, err = run("recommend", "--user=nobody")

@@ -9,21 +9,18 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.dense.linear import Linear
-from torch_geometric.utils import coalesce
 
-from mars_pyg.kernels import FactorGraph, SparseMatrix
-from mars_pyg.nn.adjacency import normalized_adjacency
+from mars_pyg.kernels import FactorGraph
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.light_gcn import LightGCN
 from mars_pyg.nn.losses import MARSLoss, SemanticFactorLoss, ViewConsistencyLoss
 from mars_pyg.nn.mars_conv import MARSConv
+from mars_pyg.nn.view_graphs import factor_graphs, structure_graphs
 
 ITEM_GRAPHS = ("factors+structure", "factors", "structure", "concat", "none")
 FUSIONS = ("joint", "mean", "gated")
 ITEM_INPUTS = ("features", "id")
 SEMANTIC_ITEMS = ("batch", "all")
-SIMILAR = ("item", "similar", "item")
-COOCCURS = ("item", "cooccurs", "item")
 
 
 class MARS(LightGCN):
@@ -152,7 +149,12 @@ class MARS(LightGCN):
         for modality in self.content_modalities:
             features = prepare_features(data["item"][f"x_{modality}"])
             self.register_buffer(f"x_{modality}", features, persistent=False)
-        self._build_graphs(data, factor_source, cooccurrence)
+        self._graphs["structure"] = structure_graphs(
+            data, self.content_modalities, item_graphs, cooccurrence
+        )
+        self._graphs["factors"] = factor_graphs(
+            data, self.modalities, item_graphs, factor_source
+        )
         #: The modalities that have a graph, and so a view of their own.
         self.view_modalities = [m for m in self.modalities if self._has_graph(m)]
         if item_graphs not in ("concat", "none") and not self._has_graph("joint"):
@@ -367,82 +369,6 @@ class MARS(LightGCN):
         target[row, value] = 1.0
         return target, graph.present[index][:, graph.factor]
 
-    def _build_graphs(
-        self, data: HeteroData, factor_source: str, cooccurrence: bool
-    ) -> None:
-        structure: dict[str, SparseMatrix] = {}
-        if "structure" in self.item_graphs and self.content_modalities:
-            matrix = normalized_adjacency(
-                _edges(
-                    data,
-                    SIMILAR,
-                    "apply the transform AddItemKNN, or choose 'item_graphs' without "
-                    "'structure'",
-                ),
-                self.num_items,
-            )
-            structure = dict.fromkeys(["joint", *self.content_modalities], matrix)
-        if cooccurrence:
-            mend = "apply the transform AddItemCooccurrence"
-            structure["id"] = normalized_adjacency(
-                _edges(data, COOCCURS, mend), self.num_items
-            )
-        factors = self._factor_graphs(data, factor_source)
-        self._graphs.update(structure=structure, factors=factors)
-
-    def _factor_graphs(
-        self, data: HeteroData, factor_source: str
-    ) -> dict[str, FactorGraph]:
-        relations = {
-            edge_type[1].removesuffix("_value"): data[edge_type].edge_index
-            for edge_type in data.edge_types
-            if edge_type[0] == "item" and edge_type[2] == "value"
-        }
-        if not relations and "factors" in self.item_graphs:
-            raise ValueError(
-                "'data' has no edges from items to factor values; apply the transform "
-                "AddFactorValues, or choose 'item_graphs' without 'factors'"
-            )
-        empty = torch.empty(2, 0, dtype=torch.int64)
-        factor = data["value"].factor if relations else empty[0]
-        num_factors = int(factor.max()) + 1 if factor.numel() else 0
-        if factor_source == "clusters":
-            from mars_pyg.transforms.cluster_values import cluster_values
-
-            for modality in relations:
-                if f"x_{modality}" not in data["item"]:
-                    raise ValueError(
-                        f"'factor_source=\"clusters\"' needs the features "
-                        f"'x_{modality}' of the items, whose profiles it replaces"
-                    )
-            relations = {
-                modality: cluster_values(data["item"][f"x_{modality}"], factor)
-                for modality in relations
-            }
-        union = coalesce(torch.cat([empty, *relations.values()], dim=1))
-        relations["union"] = union
-        if "factors" not in self.item_graphs:
-            # The labels of the semantic loss stay; the graphs go.
-            relations = {"union": union}
-        graphs = {
-            name: FactorGraph.from_edge_index(
-                edge_index, factor, self.num_items, num_factors
-            )
-            for name, edge_index in relations.items()
-        }
-        if "factors" not in self.item_graphs:
-            none = FactorGraph.from_edge_index(
-                empty, factor, self.num_items, num_factors
-            )
-            graphs.update(dict.fromkeys(["joint", *self.modalities], none))
-        for modality in self.content_modalities:
-            if modality not in graphs:
-                # A view without profiles of its own has no factor graphs.
-                graphs[modality] = FactorGraph.from_edge_index(
-                    empty, factor, self.num_items, num_factors
-                )
-        return graphs
-
 
 def prepare_features(x: Tensor) -> Tensor:
     r"""Centre the known rows and scale each to :math:`\| \mathbf{z}_i \|_2 =
@@ -458,12 +384,6 @@ def prepare_features(x: Tensor) -> Tensor:
     mean = x.sum(dim=0) / known.sum().clamp(min=1)
     centred = torch.where(known, x - mean, 0.0)
     return torch.nn.functional.normalize(centred, dim=1) / max(x.size(1), 1) ** 0.5
-
-
-def _edges(data: HeteroData, edge_type: tuple[str, str, str], mend: str) -> Tensor:
-    if edge_type not in data.edge_types:
-        raise ValueError(f"'data' has no edges {edge_type}; {mend}")
-    return data[edge_type].edge_index
 
 
 def _resolve_modalities(

@@ -275,8 +275,9 @@ def test_progress_lines(graph: HeteroData) -> None:
     assert all("loss" in line and "recall@20" in line for line in lines)
 
 
-def test_mixed_precision(graph: HeteroData) -> None:
-    model = make(graph)
+@pytest.mark.parametrize("model_class", [LightGCN, MARS])
+def test_mixed_precision(graph: HeteroData, model_class: type[LightGCN]) -> None:
+    model = model_class(graph, embedding_dim=8)
     result = fit(model, graph, max_epochs=2, precision="bf16-mixed", **OPTIONS)
     assert all(weight.dtype == torch.float32 for weight in model.parameters())
     assert all(weight.isfinite().all() for weight in model.parameters())
