@@ -38,16 +38,21 @@ class MARS(LightGCN):
     values. Every modality with features is a view of its own, with the factor graphs of
     its own profiles; the ID view runs over the union of the profiles.
 
-    **Start of training.** An optimiser such as Adam moves each weight by about its
-    learning rate, whatever the gradient, so that one step moves
-    :math:`\mathbf{z}_i \mathbf{W}_0` by up to :math:`\| \mathbf{z}_i \|_1` times as
-    much as an ID embedding: some 16 times for a unit vector of 384 features. A plain
-    projection of the content therefore swamps the ID term within a few steps. Features
-    are hence centred and scaled to :math:`\| \mathbf{z}_i \|_2 = 1 / \sqrt{d_m}`,
-    which bounds :math:`\| \mathbf{z}_i \|_1` by 1: content moves no faster than IDs.
-    And :math:`\mathbf{W}_0` starts as :math:`[\mathbf{0}; \mathbf{I}]`, so that
-    :math:`\mathbf{X}` is at first the ID embedding alone, and content enters as far as
-    the gradient asks for it.
+    **Start of training.** A plain projection of content swamps the ID embeddings, for
+    two reasons. The L2 regularisation of the embeddings of a triplet does not reach
+    :math:`\mathbf{X}`: through :math:`\mathbf{W}_0`, content and IDs escape it, and the
+    model overfits. So the rows of :math:`\mathbf{X}` in a triplet are regularised
+    beside the embeddings. And an optimiser such as Adam moves each weight by about its
+    learning rate, whatever the gradient, so that a step moves :math:`\mathbf{z}_i
+    \mathbf{W}_0` by up to :math:`\| \mathbf{z}_i \|_1` times as much as an ID
+    embedding: some 16 times for a unit vector of 384 features. So features are centred
+    and scaled to :math:`\| \mathbf{z}_i \|_2 = 1 / \sqrt{d_m}`, which bounds
+    :math:`\| \mathbf{z}_i \|_1` by 1, and :math:`\mathbf{W}_0` starts as
+    :math:`[\mathbf{0}; \mathbf{I}]`: :math:`\mathbf{X}` is at first the ID embedding,
+    and content enters as far as the gradient asks for it. On Amazon Baby, validation
+    Recall@20 after 60 epochs is .0544 with neither, .0578 with the start alone, .0848
+    with the regularisation alone, and .0883 with both
+    (``benchmarks/start_of_training.py``).
 
     The ablations of the paper are arguments: *w/o FP* is :obj:`semantic_weight=0`,
     *w/o CL* is :obj:`view_weight=0`, *w/o MM* is :obj:`modalities=["id"]`, *r/p SG* is
