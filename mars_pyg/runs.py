@@ -20,6 +20,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path
 from mars_pyg.nn import MARS, Recommender
 from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.user_items import check_digest
 from mars_pyg.transforms import AddItemCooccurrence, AddItemKNN, AddTextFeatures
 
 CONFIG, METRICS, CHECKPOINT, STARTED = (
@@ -108,6 +109,8 @@ def train(
         DataError: If the data or the configuration is wrong, or the folder holds a run
             that is not to be continued.
     """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     from mars_pyg.training.fitting import fit
 
     folder = Path(run_dir)
@@ -123,7 +126,7 @@ def train(
     data = load_data(config)
     recommender = build_recommender(config, data)
     write_config(resolved, folder / CONFIG)
-    with _options_as_data():
+    with _options_as_data((ValueError, MisconfigurationException)):
         result = fit(
             recommender,
             data,
@@ -160,13 +163,11 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
                 mend="train one with 'mars-pyg train', or give the folder of one",
                 file=folder,
             )
-    from mars_pyg.training.module import check_interactions
-
     config = make_config(read_config(folder / CONFIG), folder / CONFIG)
     data = load_data(config)
     recommender = build_recommender(config, data)
     checkpoint = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-    check_interactions(checkpoint, data)
+    check_digest(checkpoint["interactions"], data)
     state = {
         name.removeprefix("recommender."): value
         for name, value in checkpoint["state_dict"].items()
@@ -201,15 +202,15 @@ def newest_run(root: str | PathLike[str]) -> Path:
 
 
 @contextmanager
-def _options_as_data() -> Iterator[None]:
+def _options_as_data(
+    errors: tuple[type[Exception], ...] = (ValueError,),
+) -> Iterator[None]:
     """Report an option that a class refuses as a fault of the configuration."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
     try:
         yield
     except DataError:
         raise
-    except (ValueError, MisconfigurationException) as error:
+    except errors as error:
         raise DataError(
             str(error), mend="change the option; see 'mars-pyg train --help'"
         ) from error

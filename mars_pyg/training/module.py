@@ -11,24 +11,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.training.seeding import epoch_generator, epoch_seed
-from mars_pyg.training.user_items import interactions_digest
-
-
-def check_interactions(checkpoint: dict[str, Any], data: HeteroData) -> None:
-    """Refuse a checkpoint of a model that was trained on other interactions.
-
-    Raises:
-        DataError: If the interactions or their split are not the same.
-    """
-    if checkpoint["interactions"] != interactions_digest(data):
-        raise DataError(
-            "the data is not what the run was trained on",
-            mend="bring the data back as it was, or train anew",
-        )
+from mars_pyg.training.user_items import check_digest, interactions_digest
 
 
 class RecommenderModule(LightningModule):
@@ -94,7 +80,7 @@ class RecommenderModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue on other data."""
-        check_interactions(checkpoint, self.data)
+        check_digest(checkpoint["interactions"], self.data)
 
     def on_train_epoch_start(self) -> None:
         """Seed everything that the epoch draws."""

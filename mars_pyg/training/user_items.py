@@ -107,6 +107,23 @@ def interactions_digest(data: HeteroData) -> str:
     return digest.hexdigest()
 
 
+def check_digest(digest: str, data: HeteroData) -> None:
+    """Refuse data that is not what a model was trained on.
+
+    Args:
+        digest: The :func:`interactions_digest` of what it was trained on.
+        data: The graph.
+
+    Raises:
+        DataError: If the interactions or their split are not the same.
+    """
+    if digest != interactions_digest(data):
+        raise DataError(
+            "the data is not what the run was trained on",
+            mend="bring the data back as it was, or train anew",
+        )
+
+
 def split_edges(data: HeteroData, split: str) -> Tensor:
     """Get the user and item indices ``[2, E]`` of a split.
 
