@@ -8,7 +8,7 @@ import os
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from mars_pyg.config import TrainConfig, groups, make_config, read_config
 from mars_pyg.errors import DataError
+from mars_pyg.report import format_metrics, format_recommendations
 
 RUNS = Path("runs")
 
@@ -249,29 +250,3 @@ def _progress() -> Any:
     if sys.stderr.isatty():
         return True
     return lambda line: print(line, flush=True)
-
-
-def format_metrics(head: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay metrics out as a table, one row for each of ``rows``."""
-    names = list(next(iter(rows.values())))
-    width = max(len(head), *map(len, rows))
-    lines = [f"{head:<{width}}" + "".join(f"  {name:>10}" for name in names)]
-    for row, metrics in rows.items():
-        cells = "".join(f"  {metrics[name]:>10.4f}" for name in names)
-        lines.append(f"{row:<{width}}{cells}")
-    return "\n".join(lines)
-
-
-def format_recommendations(user: str, items: list[Any]) -> str:
-    """Lay a user's recommendations out, with the shared values behind each."""
-    lines = [f"user {user}"]
-    for place, item in enumerate(items, start=1):
-        title = item.title or "(no title)"
-        lines.append(f"{place:>3}. {item.item}  {title}  (score {item.score:.3f})")
-        if item.shared:
-            shared = ", ".join(
-                f"{value.factor}: {value.value} ({value.count})"
-                for value in item.shared
-            )
-            lines.append(f"     shares {shared}")
-    return "\n".join(lines)

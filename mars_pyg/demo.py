@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg.datasets import SyntheticFactorDataset
 from mars_pyg.nn import MARS, LightGCN
 from mars_pyg.recommend import recommend
+from mars_pyg.report import format_metrics, format_recommendations
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.transforms import AddItemKNN
 
@@ -21,7 +22,6 @@ def run_demo(seed: int = 0) -> dict[str, dict[str, float]]:
     Returns:
         The test metrics of each model.
     """
-    from mars_pyg.cli import format_metrics, format_recommendations
     from mars_pyg.training.fitting import fit
 
     data = AddItemKNN(k=10)(SyntheticFactorDataset(seed=seed)[0])

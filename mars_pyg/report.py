@@ -1,0 +1,33 @@
+"""Metrics and recommendations as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mars_pyg.recommend import Recommendation
+
+
+def format_metrics(head: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Lay metrics out as a table, one row for each of ``rows``."""
+    names = list(next(iter(rows.values())))
+    width = max(len(head), *map(len, rows))
+    lines = [f"{head:<{width}}" + "".join(f"  {name:>10}" for name in names)]
+    for row, metrics in rows.items():
+        cells = "".join(f"  {metrics[name]:>10.4f}" for name in names)
+        lines.append(f"{row:<{width}}{cells}")
+    return "\n".join(lines)
+
+
+def format_recommendations(user: str, items: Sequence[Recommendation]) -> str:
+    """Lay a user's recommendations out, with the shared values behind each."""
+    lines = [f"user {user}"]
+    for place, item in enumerate(items, start=1):
+        title = item.title or "(no title)"
+        lines.append(f"{place:>3}. {item.item}  {title}  (score {item.score:.3f})")
+        if item.shared:
+            shared = ", ".join(
+                f"{value.factor}: {value.value} ({value.count})"
+                for value in item.shared
+            )
+            lines.append(f"     shares {shared}")
+    return "\n".join(lines)
