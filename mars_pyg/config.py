@@ -118,7 +118,9 @@ class CatalogueOptions(BaseModel):
     )
     image_column: str | None = Field(None, description="column of the image paths")
     factor_columns: Names | None = Field(
-        None, description="columns that are factors already, a,b,..."
+        None,
+        description="columns of the items that are factors already, a,b,...; also for "
+        "Amazon data, where it is brand,categories unless there are profiles",
     )
     profiles: Path | None = Field(
         None, description="folder of factor profiles: schema.json and profiles.tsv"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from mars_pyg.datasets.storage import (
     fingerprint,
 )
 from mars_pyg.errors import DataError
+from mars_pyg.factors import FactorProfiles
 from mars_pyg.tables import check_repeated_header, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
 
@@ -38,6 +39,8 @@ TEXT_COLUMNS = ("text", "brand_and_categories", "title")
 #: Columns of items.tsv to show to people; the first one there counts.
 TITLE_COLUMNS = ("title", "idgenrec_text")
 MODALITIES = ("text", "image")
+#: Columns of items.tsv that are factors where there are no profiles.
+FACTOR_COLUMNS = ("brand", "categories")
 
 
 class AmazonFactorDataset(GraphDataset):
@@ -71,6 +74,10 @@ class AmazonFactorDataset(GraphDataset):
         text_model: The model that makes ``x_text`` where there is no
             ``text_feat.npy``, see :class:`~mars_pyg.transforms.AddTextFeatures`, or
             :obj:`None` to do without. (default: :obj:`None`)
+        factor_columns: Columns of ``items.tsv`` to take for factors, as profiles of the
+            modality ``catalogue``; several values are separated by ``|``. :obj:`None`
+            takes ``brand`` and ``categories``, as far as they are there, where there
+            are no profiles. (default: :obj:`None`)
         transform: Applied to the graph at every access. (default: :obj:`None`)
         pre_transform: Applied to the graph before it is stored.
             (default: :obj:`None`)
@@ -91,6 +98,7 @@ class AmazonFactorDataset(GraphDataset):
         root: str | os.PathLike[str],
         name: str = "baby",
         text_model: str | None = None,
+        factor_columns: Sequence[str] | None = None,
         transform: Callable[[HeteroData], HeteroData] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
@@ -109,8 +117,11 @@ class AmazonFactorDataset(GraphDataset):
             prepare_amazon(root / "raw", folder, name, url)
         self.folder = folder
         self.text_model = text_model
+        self.factor_columns = None if factor_columns is None else tuple(factor_columns)
         digest = fingerprint(
-            _input_files(folder, name), (name, text_model), pre_transform
+            _input_files(folder, name),
+            (name, text_model, self.factor_columns),
+            pre_transform,
         )
         processed_root = choose_processed_root(root, processed_root)
         processed_file = processed_root / f"amazon-{name}-{digest}.pt"
@@ -126,7 +137,7 @@ class AmazonFactorDataset(GraphDataset):
 
     def process(self) -> None:
         """Read the files and store the graph."""
-        data = read_prepared(self.folder, self.name)
+        data = read_prepared(self.folder, self.name, self.factor_columns)
         if self.text_model is not None:
             data = AddTextFeatures(self.text_model, self.processed_dir)(data)
         self.finish(data)
@@ -143,12 +154,15 @@ def find_prepared(root: Path, name: str) -> Path | None:
     return None
 
 
-def read_prepared(folder: Path, name: str) -> HeteroData:
+def read_prepared(
+    folder: Path, name: str, factor_columns: Sequence[str] | None = None
+) -> HeteroData:
     """Make the graph of the prepared files in a folder.
 
     Args:
         folder: The folder of the files.
         name: The name of the interactions, without suffix.
+        factor_columns: See :class:`AmazonFactorDataset`. (default: :obj:`None`)
 
     Returns:
         The graph.
@@ -191,6 +205,14 @@ def read_prepared(folder: Path, name: str) -> HeteroData:
             row=row_of(index, inter),
             field="itemID",
         )
+    profiles = read_profiles(folder / "factors", item_ids, id_column)
+    if factor_columns is None:
+        found = [column for column in FACTOR_COLUMNS if column in item_text]
+        factor_columns = [] if profiles else found
+    if factor_columns:
+        profiles["catalogue"] = _column_profiles(
+            folder / "items.tsv", item_ids, item_text, factor_columns
+        )
     users, user = user.unique(return_inverse=True)
     edge_index = torch.stack([user, position])
     return build_graph(
@@ -201,7 +223,7 @@ def read_prepared(folder: Path, name: str) -> HeteroData:
         test=edge_index[:, label == 2],
         item_text=item_text,
         features=features,
-        profiles=read_profiles(folder / "factors", item_ids, id_column),
+        profiles=profiles,
     )
 
 
@@ -209,6 +231,26 @@ def _input_files(folder: Path, name: str) -> list[Path]:
     names = [f"{name}.inter", "users.tsv", "items.tsv", "factors/schema.json"]
     names += ["factors/profiles.tsv"] + [f"{key}_feat.npy" for key in MODALITIES]
     return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _column_profiles(
+    file: Path,
+    item_ids: list[str],
+    item_text: dict[str, list[str]],
+    columns: Sequence[str],
+) -> FactorProfiles:
+    """Profiles of columns of the items."""
+    import pandas as pd
+
+    return FactorProfiles.from_columns(
+        pd.DataFrame({"asin": item_ids, **item_text}),
+        columns,
+        item_ids,
+        "asin",
+        multiple=columns,
+        modality="catalogue",
+        file=file,
+    )
 
 
 def _user_ids(file: Path, numbers: list[int]) -> list[str]:

@@ -102,6 +102,21 @@ def test_ids_of_users(root: Path) -> None:
     assert (caught.value.row, caught.value.field) == (3, "reviewerID")
 
 
+def test_factor_columns(root: Path) -> None:
+    data = AmazonFactorDataset(root, factor_columns=["title"])[0]
+    names = {
+        data["value"].name[v]
+        for v in data["item", "catalogue_value", "value"].edge_index[1]
+    }
+    assert names == {"Doll & Bear", '8" Plate', "Doll"}
+    assert ("item", "text_value", "value") in data.edge_types
+    plain = AmazonFactorDataset(root)[0]
+    assert ("item", "catalogue_value", "value") not in plain.edge_types
+    with pytest.raises(DataError, match="the column is missing") as caught:
+        AmazonFactorDataset(root, factor_columns=["colour"])
+    assert caught.value.field == "colour"
+
+
 def test_interactions_alone(root: Path) -> None:
     folder = root / "amazon-baby"
     (folder / "items.tsv").unlink()

@@ -107,6 +107,18 @@ def check(root: Path, url: str = "http://127.0.0.1:9") -> None:
         *["Baby", "Two", "", "Four", ""],
     ]
     assert item.brand[0] == "Acme"
+    # Without profiles the catalogue's own columns are the factors.
+    store = data["value"]
+    pairs = data["item", "catalogue_value", "value"].edge_index.t().tolist()
+    assert {
+        (i, store.factor_name[int(store.factor[v])], store.name[v]) for i, v in pairs
+    } == {
+        (0, "brand", "Acme"),
+        (0, "categories", "Baby"),
+        (0, "categories", "Toys"),
+        (0, "categories", "Gifts"),
+        (1, "categories", "Baby"),
+    }
     assert item.image_url[0] == "http://example.com/0.jpg"
     store = data["user", "interacts", "item"]
     # Of six interactions of a user, one is for validation and one for test.
