@@ -253,11 +253,6 @@ class TrainConfig(
                     raise ValueError(f"{what} has no option {name!r}")
         if self.data_seed is not None and "seed" not in _arguments(self.dataset_class):
             raise ValueError(f"dataset {self.dataset!r} has no option 'data_seed'")
-        if self.validate_every > self.max_epochs:
-            raise ValueError(
-                "'validate_every' must not be larger than 'max_epochs', or no epoch "
-                "would be validated"
-            )
         return self
 
     @property

@@ -125,7 +125,8 @@ def train(
         _check_same(resolved, folder)
     data = load_data(config)
     recommender = build_recommender(config, data)
-    write_config(resolved, folder / CONFIG)
+    if not (folder / STARTED).exists():
+        write_config(resolved, folder / CONFIG)
     with _options_as_data((ValueError, MisconfigurationException)):
         result = fit(
             recommender,
@@ -135,6 +136,8 @@ def train(
             progress=progress,
             **config.training_arguments(),
         )
+    # A continued run may have got other 'max_epochs', once fit() has accepted them.
+    write_config(resolved, folder / CONFIG)
     metrics = {
         "val": result.val,
         "test": evaluate(recommender, data, "test", config.k, config.chunk_size),

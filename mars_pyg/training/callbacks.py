@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
 )
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from mars_pyg.files import atomic_path
 
@@ -150,21 +153,34 @@ class EpochTimer(Callback):
 
 
 class ProgressBar(TQDMProgressBar):
-    """One bar for the batches of an epoch, with the losses and the last metrics."""
+    """One bar for the batches of an epoch, with the losses and the last score.
+
+    Args:
+        monitor: The metric that chooses the best epoch.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        super().__init__(refresh_rate=10)
+        self.monitor = monitor
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, Any]:
-        """Leave out the version of the logs, which says nothing here."""
+        """Add the score; leave out the version of the logs, which says nothing here."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self.monitor in trainer.callback_metrics:
+            metrics[self.monitor] = float(trainer.callback_metrics[self.monitor])
         return metrics
 
-    def init_validation_tqdm(self) -> Any:
+    def init_train_tqdm(self) -> Tqdm:
+        """Draw on standard error: standard output may go to a file."""
+        with redirect_stdout(sys.stderr):
+            return super().init_train_tqdm()
+
+    def init_validation_tqdm(self) -> Tqdm:
         """Show no bar for validation, which is one step."""
-        bar = super().init_validation_tqdm()
-        bar.disable = True
-        return bar
+        return Tqdm(disable=True)
 
 
 class ProgressLines(Callback):

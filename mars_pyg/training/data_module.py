@@ -96,7 +96,7 @@ class RecommenderDataModule(LightningDataModule):
         data (HeteroData): The graph; see
             :class:`~mars_pyg.training.user_items.UserItems`.
         batch_size (int, optional): Number of triplets in a batch.
-            (default: :obj:`2048`)
+            (default: :obj:`8192`)
         seed (int, optional): Seed of the shuffles and negatives. Those of an epoch
             depend on the seed and the epoch alone. (default: :obj:`0`)
 
@@ -104,7 +104,7 @@ class RecommenderDataModule(LightningDataModule):
         DataError: If there is nothing to train on.
     """
 
-    def __init__(self, data: HeteroData, batch_size: int = 2048, seed: int = 0) -> None:
+    def __init__(self, data: HeteroData, batch_size: int = 8192, seed: int = 0) -> None:
         super().__init__()
         self.batches = TripletBatches(
             split_edges(data, "train"),

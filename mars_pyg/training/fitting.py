@@ -65,12 +65,12 @@ def fit(
     recommender: Recommender,
     data: HeteroData,
     *,
-    max_epochs: int = 1000,
-    batch_size: int = 2048,
-    learning_rate: float = 1e-3,
+    max_epochs: int = 500,
+    batch_size: int = 8192,
+    learning_rate: float = 4e-3,
     weight_decay: float = 0.0,
-    validate_every: int = 1,
-    patience: int = 20,
+    validate_every: int = 5,
+    patience: int = 8,
     monitor: str = "recall@20",
     k: Sequence[int] = (10, 20),
     chunk_size: int = 1024,
@@ -94,13 +94,14 @@ def fit(
         recommender: The model.
         data: The graph with the splits; see
             :class:`~mars_pyg.training.user_items.UserItems`.
-        max_epochs: Largest number of epochs. (default: :obj:`1000`)
-        batch_size: Number of triplets in a batch. (default: :obj:`2048`)
-        learning_rate: Learning rate of Adam. (default: :obj:`1e-3`)
+        max_epochs: Largest number of epochs. (default: :obj:`500`)
+        batch_size: Number of triplets in a batch. (default: :obj:`8192`)
+        learning_rate: Learning rate of Adam. (default: :obj:`4e-3`)
         weight_decay: Weight decay of Adam. (default: :obj:`0.0`)
-        validate_every: Epochs between validations. (default: :obj:`1`)
+        validate_every: Epochs between validations, at most :obj:`max_epochs`.
+            (default: :obj:`5`)
         patience: Validations without improvement before training stops.
-            (default: :obj:`20`)
+            (default: :obj:`8`)
         monitor: The validation metric that chooses the best epoch.
             (default: :obj:`"recall@20"`)
         k: Cuts of the metrics. (default: :obj:`(10, 20)`)
@@ -121,18 +122,18 @@ def fit(
 
     Raises:
         DataError: If the data cannot be trained on, or :obj:`run_dir` already holds a
-            run.
+            run, or one of more than :obj:`max_epochs` epochs.
         ValueError: If an option makes no sense.
         KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
     """
     metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in k]
     if monitor not in metrics:
         raise ValueError(f"'monitor' must be one of {metrics} (got {monitor!r})")
-    if not 1 <= validate_every <= max_epochs:
-        raise ValueError(
-            "'validate_every' must be from 1 to 'max_epochs', or no epoch would be "
-            f"validated (got {validate_every} and {max_epochs})"
-        )
+    for name, value in (("validate_every", validate_every), ("max_epochs", max_epochs)):
+        if value < 1:
+            raise ValueError(f"'{name}' must be positive (got {value})")
+    # At least one epoch must be validated, or none could be the best.
+    validate_every = min(validate_every, max_epochs)
     if patience < 1:
         raise ValueError(f"'patience' must be positive (got {patience})")
     with ExitStack() as stack:
@@ -149,10 +150,18 @@ def fit(
                 file=folder,
             )
         resume = last.exists()
+        epochs = _epochs_done(last) if resume else 0
+        if epochs > max_epochs:
+            raise DataError(
+                f"the run has trained {epochs} epochs, but 'max_epochs' is "
+                f"{max_epochs}",
+                mend="resume it with at least as many epochs",
+                file=folder,
+            )
         stack.enter_context(_quiet())
         loggers: list[Logger] = []
         if run_dir is not None:
-            loggers = _make_loggers(folder, _epochs_done(last) if resume else 0)
+            loggers = _make_loggers(folder, epochs)
         timer = EpochTimer()
         # The best checkpoint comes before the last one: resuming from a last one that
         # is behind writes the best one again.
@@ -164,7 +173,7 @@ def fit(
         ]
         show_bar = progress is True and sys.stderr.isatty()
         if show_bar:
-            callbacks.append(ProgressBar(refresh_rate=10))
+            callbacks.append(ProgressBar(f"val/{monitor}"))
         elif progress:
             write = progress if callable(progress) else logger.info
             callbacks.append(ProgressLines(f"val/{monitor}", write))
@@ -195,6 +204,9 @@ def fit(
         device = trainer.strategy.root_device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        # A model that was trained or loaded before is in evaluation mode, and Lightning
+        # would leave it there: no edge would be dropped.
+        module.train()
         with _plain_interrupts():
             trainer.fit(
                 module,

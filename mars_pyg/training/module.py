@@ -32,7 +32,7 @@ class RecommenderModule(LightningModule):
         recommender (Recommender): The model.
         data (HeteroData): The graph with the splits; see
             :class:`~mars_pyg.training.user_items.UserItems`.
-        learning_rate (float, optional): Learning rate of Adam. (default: :obj:`1e-3`)
+        learning_rate (float, optional): Learning rate of Adam. (default: :obj:`4e-3`)
         weight_decay (float, optional): Weight decay of Adam. (default: :obj:`0.0`)
         k (Sequence[int], optional): Cuts of the metrics. (default: :obj:`(10, 20)`)
         chunk_size (int, optional): Users that an evaluation scores at once.
@@ -46,7 +46,7 @@ class RecommenderModule(LightningModule):
         self,
         recommender: Recommender,
         data: HeteroData,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 4e-3,
         weight_decay: float = 0.0,
         k: Sequence[int] = (10, 20),
         chunk_size: int = 1024,
