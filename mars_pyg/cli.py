@@ -152,7 +152,7 @@ def train(
         raise typer.BadParameter(str(error)) from None
     from mars_pyg.runs import train as train_run
 
-    name = Path(settings.dataset).name
+    name = Path(settings.dataset).resolve().name
     folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
     try:
         metrics = train_run(settings, folder, resume=resume, progress=_progress())

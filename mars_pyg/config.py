@@ -147,7 +147,7 @@ class ModelOptions(BaseModel):
     )
     embedding_dim: int | None = Field(None, description="embedding width")
     num_layers: int | None = Field(
-        None, description="layers of the user-item propagation"
+        None, description="layers of the user-item propagation; 3 for lightgcn"
     )
     regularization: float | None = Field(
         None, description="weight of the L2 norm of the embeddings"
@@ -289,7 +289,7 @@ class TrainConfig(
         return {name: getattr(self, name) for name in TrainingOptions.model_fields}
 
     def resolve(self) -> TrainConfig:
-        """The same configuration with every default of the dataset and model in it."""
+        """The same with every default in it, and paths that hold from any folder."""
         defaults = {
             name: default
             for owner in (self.model_class, self.dataset_class)
@@ -304,7 +304,20 @@ class TrainConfig(
             for name, default in defaults.items()
             if getattr(self, name) is None
         }
-        return self.model_copy(update=missing)
+        return self.model_copy(update={**missing, **self._absolute_paths()})
+
+    def _absolute_paths(self) -> dict[str, Any]:
+        """The paths of the data that is used."""
+        if self.dataset in CATEGORIES:
+            return {"root": self.root.expanduser().resolve()}
+        if self.dataset == SYNTHETIC:
+            return {}
+        paths: dict[str, Any] = {
+            "dataset": str(Path(self.dataset).expanduser().resolve())
+        }
+        if self.profiles is not None:
+            paths["profiles"] = self.profiles.expanduser().resolve()
+        return paths
 
     def _given(self, *options: type[BaseModel]) -> dict[str, Any]:
         names = (name for option in options for name in option.model_fields)

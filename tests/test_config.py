@@ -93,6 +93,16 @@ def test_arguments_go_where_they_belong() -> None:
     }
 
 
+def test_resolved_paths_hold_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert make_config({"dataset": "baby"}).resolve().root == tmp_path / "data"
+    own = make_config({"dataset": "shop", "profiles": "mine"}).resolve()
+    assert own.dataset == str(tmp_path / "shop")
+    assert own.profiles == tmp_path / "mine"
+
+
 @pytest.mark.parametrize(
     ("keys", "field", "message"),
     [
