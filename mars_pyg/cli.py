@@ -155,7 +155,7 @@ def train(
     name = Path(settings.dataset).resolve().name
     folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
     try:
-        metrics = train_run(settings, folder, resume=resume, progress=_progress())
+        metrics = train_run(settings, folder, resume=resume)
     except KeyboardInterrupt:
         if (folder / "last.ckpt").exists():
             print(f"go on with: --run-dir {folder} --resume", file=sys.stderr)
@@ -243,10 +243,3 @@ def _load(run_dir: Path | None) -> Any:
     folder = run_dir or newest_run(RUNS)
     print(f"run: {folder}", file=sys.stderr)
     return load_run(folder)
-
-
-def _progress() -> Any:
-    """A bar on a terminal; else lines, flushed, so that a log can be followed."""
-    if sys.stderr.isatty():
-        return True
-    return lambda line: print(line, flush=True)

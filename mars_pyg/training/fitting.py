@@ -35,8 +35,6 @@ from mars_pyg.training.data_module import RecommenderDataModule
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.training.module import RecommenderModule
 
-logger = logging.getLogger(__name__)
-
 #: Names of the checkpoints in a run's folder.
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -175,7 +173,7 @@ def fit(
         if show_bar:
             callbacks.append(ProgressBar(f"val/{monitor}"))
         elif progress:
-            write = progress if callable(progress) else logger.info
+            write = progress if callable(progress) else _write_line
             callbacks.append(ProgressLines(f"val/{monitor}", write))
         trainer = Trainer(
             accelerator=accelerator,
@@ -224,6 +222,11 @@ def fit(
         peak_mib=peak_mib,
         val=evaluate(recommender, data, "val", k, chunk_size),
     )
+
+
+def _write_line(line: str) -> None:
+    """Show a line at once, where a bar would be: also in a notebook or a log file."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _epochs_done(checkpoint: Path) -> int:
