@@ -209,7 +209,9 @@ class TrainingOptions(BaseModel):
     chunk_size: int = Field(
         1024, ge=1, description="users that an evaluation scores at once"
     )
-    seed: int = Field(0, ge=0, description="seed of the model and the training")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="seed of the model and the training"
+    )
     accelerator: str = Field("auto", description="device: auto, cpu, gpu, ...")
     precision: str = Field(
         "32-true", description="precision of Lightning's Trainer, as bf16-mixed"

@@ -127,7 +127,9 @@ def train(
     recommender = build_recommender(config, data)
     if not (folder / STARTED).exists():
         write_config(resolved, folder / CONFIG)
-    with _options_as_data((ValueError, MisconfigurationException)):
+    # Lightning asks for the library of an accelerator by name.
+    errors = (ValueError, MisconfigurationException, ModuleNotFoundError)
+    with _options_as_data(errors):
         result = fit(
             recommender,
             data,

@@ -1,7 +1,8 @@
-"""Reading what the files of a catalogue hold: ids, times, features, profiles."""
+"""Reading what the files of a catalogue hold: ids, times, features, factors."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from mars_pyg.errors import DataError
 from mars_pyg.factors import FactorProfiles, FactorSchema
-from mars_pyg.tables import row_of
+from mars_pyg.factors.schema import SEPARATOR
+from mars_pyg.tables import is_parquet, row_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+
+logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -76,6 +80,43 @@ def read_features(file: Path) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))
 
 
+def check_features(x: Tensor, file: Path, items_file: Path, num_items: int) -> None:
+    """Refuse features that are not a finite row for each of the items."""
+    if x.dim() != 2 or x.size(0) != num_items or not x.size(1):
+        raise DataError(
+            f"expected the shape [{num_items}, D], got {list(x.shape)}",
+            mend=f"write one row per record of {items_file.name}, in the same order",
+            file=file,
+        )
+    broken = ~x.isfinite().all(dim=1)
+    if broken.any():
+        index = int(broken.nonzero()[0])
+        raise DataError(
+            f"row {index} of the matrix holds NaN or infinite numbers, one of "
+            f"{int(broken.sum())}",
+            mend="replace them; a row of zeros stands for a missing feature",
+            file=file,
+        )
+
+
+def find_images(cells: Series, folder: Path, file: Path) -> list[str]:
+    """The paths of images, each of which must be there; empty where there is none."""
+    paths = []
+    for index, cell in enumerate(cells.str.strip()):
+        path = folder / cell if cell else None
+        if path is not None and not path.is_file():
+            raise DataError(
+                f"there is no image {cell!r}",
+                mend="correct the path, which is relative to the folder, or leave "
+                "the field empty",
+                file=file,
+                row=row_of(index, file),
+                field=str(cells.name),
+            )
+        paths.append("" if path is None else str(path))
+    return paths
+
+
 def read_profiles(
     folder: Path, item_ids: Sequence[str], id_column: str, table: Path | None = None
 ) -> dict[str, FactorProfiles]:
@@ -92,6 +133,67 @@ def read_profiles(
         return {}
     schema = FactorSchema.read(schema_file)
     return {schema.modality: FactorProfiles.read(file, schema, item_ids, id_column)}
+
+
+def read_all_profiles(
+    folders: Sequence[tuple[Path, Path]], item_ids: Sequence[str], id_column: str
+) -> dict[str, FactorProfiles]:
+    """Read the profiles that :func:`find_profiles` found, by their modality."""
+    profiles: dict[str, FactorProfiles] = {}
+    for folder, table in folders:
+        for modality, entry in read_profiles(
+            folder, item_ids, id_column, table
+        ).items():
+            if modality in profiles:
+                raise DataError(
+                    f"there are two profiles of the modality {modality!r}",
+                    mend="keep one folder of profiles per modality",
+                    file=folder,
+                )
+            profiles[modality] = entry
+    return profiles
+
+
+def column_profiles(
+    items: DataFrame,
+    columns: Sequence[str],
+    id_column: str,
+    modality: str,
+    file: Path,
+) -> FactorProfiles:
+    """Take columns of the items for profiles, in the order of the items.
+
+    Raises:
+        DataError: If a column is that of the ids, or a value is ``nan``, which would
+            link items that have nothing in common.
+    """
+    if id_column in columns:
+        raise DataError(
+            "the column of the ids cannot be a factor",
+            mend="take it out of factor_columns",
+            file=file,
+            field=id_column,
+        )
+    for name in columns:
+        values = items[name].str.lower().str.split(SEPARATOR, regex=False).explode()
+        missing = values.index[values.str.strip() == "nan"]
+        if len(missing):
+            raise DataError(
+                f"the value is missing (got {items[name].iloc[missing[0]]!r})",
+                mend="leave the field of a missing value empty",
+                file=file,
+                row=row_of(int(missing[0]), file),
+                field=name,
+            )
+    return FactorProfiles.from_columns(
+        items,
+        columns,
+        items[id_column].tolist(),
+        id_column,
+        multiple=columns,
+        modality=modality,
+        file=file,
+    )
 
 
 def find_profiles(
@@ -116,6 +218,13 @@ def find_profiles(
             mend="put schema.json and profiles.csv into it, or take it away",
             file=folder,
         )
+    for candidate in found:
+        if not (candidate / "schema.json").is_file():
+            raise DataError(
+                "there are profiles without a schema",
+                mend="write schema.json, which says what their columns are",
+                file=candidate / "schema.json",
+            )
     return [(candidate, find_table(candidate, "profiles")) for candidate in found]
 
 
@@ -126,9 +235,16 @@ def check_column(table: DataFrame, name: str, file: Path) -> None:
             f"the column is missing; there are {', '.join(map(str, table.columns))}",
             mend="name the column that holds it, or add it",
             file=file,
-            row=1,
+            row=None if is_parquet(file) else 1,
             field=name,
         )
+
+
+def log_unread(table: DataFrame, read: Sequence[str], file: Path) -> None:
+    """Log the columns of a table that are not read."""
+    others = [str(name) for name in table.columns if name not in read]
+    if others:
+        logger.info("%s: columns not read: %s", file, ", ".join(others))
 
 
 def check_ids(ids: Series, file: Path) -> Series:

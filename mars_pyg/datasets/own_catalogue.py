@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,24 +17,31 @@ from torch_geometric.data import HeteroData
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
     check_column,
+    check_features,
     check_ids,
     check_unique,
+    column_profiles,
+    find_images,
     find_profiles,
     find_table,
+    log_unread,
     parse_times,
+    read_all_profiles,
     read_features,
-    read_profiles,
 )
 from mars_pyg.datasets.interactions import SPLITS, k_core, split_interactions
 from mars_pyg.datasets.storage import GraphDataset, choose_processed_root, fingerprint
 from mars_pyg.errors import DataError
-from mars_pyg.factors import FactorProfiles
 from mars_pyg.tables import check_repeated_header, read_table, row_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
+logger = logging.getLogger(__name__)
+
 FEATURES = "_feat.npy"
+#: The modality of the profiles that factor columns become.
+CATALOGUE = "catalogue"
 
 
 class FactorDataset(GraphDataset):
@@ -56,11 +64,12 @@ class FactorDataset(GraphDataset):
     :func:`~mars_pyg.datasets.build.build_graph`, with the items in the order of their
     file and the users in that of their first interaction; ``data['item'].image_path``
     lists the images, empty where there is none. Factor columns become profiles of the
-    modality ``catalogue``.
+    modality ``catalogue``. Columns that are not read are logged.
 
     What is left out is counted in a warning: interactions that repeat a pair of user
     and item, of which the earliest stays; those outside of the :math:`k`-core; those of
-    unknown items, if they are to be dropped. Items without interactions stay.
+    unknown items, if they are to be dropped; and the users who have none but these.
+    Items without interactions stay.
 
     Args:
         root: The folder.
@@ -72,7 +81,8 @@ class FactorDataset(GraphDataset):
         id_column: Column of the items' ids in the items; :obj:`None` for
             ``item_column`` if there is such a column, else ``"id"``.
             (default: :obj:`None`)
-        title_column: Column of the titles, which need not be there.
+        title_column: Column of the titles. If there is no column of the default name,
+            ids take the place of titles, which is logged, but not of texts.
             (default: :obj:`"title"`)
         text_columns: Columns whose texts, joined, are ``data['item'].text``, of which
             :class:`~mars_pyg.transforms.AddTextFeatures` makes features; :obj:`None`
@@ -140,6 +150,8 @@ class FactorDataset(GraphDataset):
                 )
         if split == "time" and timestamp_column is None:
             raise ValueError("'split=\"time\"' needs 'timestamp_column'")
+        if len(set(factor_columns)) < len(factor_columns):
+            raise ValueError(f"'factor_columns' repeat a column (got {factor_columns})")
         if k_core is not None and k_core < 1:
             raise ValueError(f"'k_core' must be positive (got {k_core})")
         self.folder = Path(root).expanduser()
@@ -173,6 +185,8 @@ class FactorDataset(GraphDataset):
             title_column,
             self.text_columns,
             image_column,
+            # The paths of images are stored, and are others where the folder is moved.
+            None if image_column is None else str(self.folder.absolute()),
             self.factor_columns,
             split,
             self.ratios,
@@ -208,6 +222,25 @@ class FactorDataset(GraphDataset):
                     mend="bring users with three interactions or more",
                     file=self.interactions_file,
                 )
+        features = {}
+        for file in self.feature_files:
+            x = read_features(file)
+            check_features(x, file, self.items_file, len(item_ids))
+            features[file.name.removesuffix(FEATURES)] = x
+        profiles = read_all_profiles(self.profile_folders, item_ids, id_column)
+        if self.factor_columns:
+            if CATALOGUE in profiles:
+                raise DataError(
+                    f"there are factor columns and profiles of the modality "
+                    f"{CATALOGUE!r}, which is that of factor columns",
+                    mend="give the profiles another modality in their schema.json, or "
+                    "choose no factor columns",
+                    file=self.items_file,
+                    field=self.factor_columns[0],
+                )
+            profiles[CATALOGUE] = column_profiles(
+                items, self.factor_columns, id_column, CATALOGUE, self.items_file
+            )
         edge_index = torch.stack([user, item])
         train, val, test = (edge_index[:, label == index] for index in range(3))
         data = build_graph(
@@ -216,12 +249,14 @@ class FactorDataset(GraphDataset):
             train=train,
             val=val,
             test=test,
-            item_text=self._texts(items),
-            features=self._read_features(len(item_ids)),
-            profiles=self._read_profiles(items, item_ids, id_column),
+            item_text=self._texts(items, item_ids),
+            features=features,
+            profiles=profiles,
         )
         if self.image_column is not None:
-            data["item"].image_path = self._image_paths(items, self.image_column)
+            data["item"].image_path = find_images(
+                items[self.image_column], self.folder.absolute(), self.items_file
+            )
         self.finish(data)
 
     def _read_items(self) -> tuple[DataFrame, str]:
@@ -239,6 +274,7 @@ class FactorDataset(GraphDataset):
         check_repeated_header(table, file)
         table[id_column] = check_ids(table[id_column], file)
         check_unique(table, id_column, file)
+        log_unread(table, [*wanted, self.title_column], file)
         return table, id_column
 
     def _read_interactions(
@@ -255,33 +291,33 @@ class FactorDataset(GraphDataset):
         for name in columns:
             check_column(table, name, file)
         check_repeated_header(table, file)
+        log_unread(table, columns, file)
         user_id, item_id = (check_ids(table[name], file) for name in columns[:2])
         item = pd.Index(item_ids).get_indexer(pd.Index(item_id))
         self._check_unknown(item, item_id)
         frame = pd.DataFrame({"user": user_id, "item": item})
         if self.timestamp_column is not None:
             frame["time"] = parse_times(table[self.timestamp_column], file)
-        frame = frame[frame["item"] >= 0]
+        known = frame[frame["item"] >= 0]
+        _warn_left_out(frame, known, "of items that are not in the catalogue")
+        frame = known
 
         earliest = (
             frame.sort_values("time", kind="stable") if "time" in frame else frame
         )
         kept = earliest.drop_duplicates(["user", "item"]).sort_index()
         if len(kept) < len(frame):
-            _warn(
+            warnings.warn(
                 f"{len(frame) - len(kept)} of {len(frame)} interactions repeat a pair "
-                "of user and item; the earliest of each pair counts"
+                "of user and item; the earliest of each pair counts",
+                stacklevel=2,
             )
         if self.k_core is not None:
             codes = torch.from_numpy(pd.factorize(kept["user"])[0].astype(np.int64))
             items = torch.from_numpy(kept["item"].to_numpy(np.int64, copy=True))
-            inside = k_core(codes, items, self.k_core).numpy()
-            if not inside.all():
-                _warn(
-                    f"{int((~inside).sum())} of {len(kept)} interactions are not in "
-                    f"the {self.k_core}-core and are left out"
-                )
-            kept = kept[inside]
+            inside = kept[k_core(codes, items, self.k_core).numpy()]
+            _warn_left_out(kept, inside, f"not in the {self.k_core}-core")
+            kept = inside
         if kept.empty:
             raise DataError(
                 "no interaction is left",
@@ -301,10 +337,8 @@ class FactorDataset(GraphDataset):
 
     def _check_unknown(self, item: np.ndarray, item_id: Series) -> None:
         unknown = item < 0
-        if not unknown.any():
-            return
-        index = int(unknown.argmax())
-        if self.unknown_items == "error":
+        if unknown.any() and self.unknown_items == "error":
+            index = int(unknown.argmax())
             raise DataError(
                 f"unknown item {item_id.iloc[index]!r}, one of {int(unknown.sum())} "
                 "interactions of items that are not in the catalogue",
@@ -314,12 +348,8 @@ class FactorDataset(GraphDataset):
                 row=row_of(index, self.interactions_file),
                 field=self.item_column,
             )
-        _warn(
-            f"{int(unknown.sum())} of {len(item)} interactions are of items that are "
-            "not in the catalogue and are left out"
-        )
 
-    def _texts(self, items: DataFrame) -> dict[str, list[str]]:
+    def _texts(self, items: DataFrame, item_ids: list[str]) -> dict[str, list[str]]:
         """The titles, and the texts to make features of."""
         texts = {}
         if self.title_column in items:
@@ -327,82 +357,31 @@ class FactorDataset(GraphDataset):
         elif self.title_column != "title":
             check_column(items, self.title_column, self.items_file)
         if self.text_columns is None:
+            # An id says nothing about an item, so it is a title but never a text.
             texts["text"] = texts.get("title", [""] * len(items))
         else:
             joined = items[list(self.text_columns)].agg(" ".join, axis=1)
             texts["text"] = joined.str.split().str.join(" ").tolist()
-        return texts
-
-    def _read_features(self, num_items: int) -> dict[str, Tensor]:
-        features = {}
-        for file in self.feature_files:
-            x = read_features(file)
-            if x.dim() != 2 or x.size(0) != num_items or not x.size(1):
-                raise DataError(
-                    f"expected the shape [{num_items}, D], got {list(x.shape)}",
-                    mend=f"write one row per record of {self.items_file.name}, in the "
-                    "same order",
-                    file=file,
-                )
-            broken = ~x.isfinite().all(dim=1)
-            if broken.any():
-                index = int(broken.nonzero()[0])
-                raise DataError(
-                    f"row {index} of the matrix holds NaN or infinite numbers, one of "
-                    f"{int(broken.sum())}",
-                    mend="replace them; a row of zeros stands for a missing feature",
-                    file=file,
-                )
-            features[file.name.removesuffix(FEATURES)] = x
-        return features
-
-    def _read_profiles(
-        self, items: DataFrame, item_ids: list[str], id_column: str
-    ) -> dict[str, FactorProfiles]:
-        profiles: dict[str, FactorProfiles] = {}
-        for folder, table in self.profile_folders:
-            for modality, entry in read_profiles(
-                folder, item_ids, id_column, table
-            ).items():
-                if modality in profiles:
-                    raise DataError(
-                        f"there are two profiles of the modality {modality!r}",
-                        mend="keep one folder of profiles per modality",
-                        file=folder,
-                    )
-                profiles[modality] = entry
-        if self.factor_columns:
-            profiles["catalogue"] = FactorProfiles.from_columns(
-                items,
-                self.factor_columns,
-                item_ids,
-                id_column,
-                multiple=self.factor_columns,
-                modality="catalogue",
-                file=self.items_file,
+        if "title" not in texts:
+            logger.info(
+                "%s: no column %r; the ids of the items serve as titles",
+                self.items_file,
+                self.title_column,
             )
-        return profiles
-
-    def _image_paths(self, items: DataFrame, column: str) -> list[str]:
-        """The paths of the images, each of which must be there."""
-        paths = []
-        for index, cell in enumerate(items[column].str.strip()):
-            path = self.folder / cell if cell else None
-            if path is not None and not path.is_file():
-                raise DataError(
-                    f"there is no image {cell!r}",
-                    mend="correct the path, which is relative to the folder, or leave "
-                    "the field empty",
-                    file=self.items_file,
-                    row=row_of(index, self.items_file),
-                    field=column,
-                )
-            paths.append("" if path is None else str(path))
-        return paths
+            texts["title"] = item_ids
+        return texts
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
+def _warn_left_out(before: DataFrame, after: DataFrame, reason: str) -> None:
+    """Count the interactions that are left out, and the users who go with them."""
+    if len(after) == len(before):
+        return
+    users = before["user"].nunique() - after["user"].nunique()
+    warnings.warn(
+        f"{len(before) - len(after)} of {len(before)} interactions are {reason} and "
+        "are left out" + (f", and with them {users} users" if users else ""),
+        stacklevel=2,
+    )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import warnings
 from pathlib import Path
 
@@ -152,6 +154,31 @@ def test_factor_columns(root: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("cell", ["nan", "Acme| NaN "])
+def test_factor_values_that_are_nan(root: Path, cell: str) -> None:
+    replace(root / "items.csv", "Acme|Bolt", cell)
+    with pytest.raises(DataError, match="the value is missing") as caught:
+        FactorDataset(root, factor_columns=["color", "brand"])
+    error = caught.value
+    assert (error.file, error.row) == (str(root / "items.csv"), 3)
+    assert error.field == "brand"
+    assert "Mend: leave the field of a missing value empty" in str(error)
+
+
+def test_a_name_with_nan_in_it_is_a_value(root: Path) -> None:
+    replace(root / "items.csv", "Acme|Bolt", "Nando|banana")
+    data = FactorDataset(root, factor_columns=["brand"])[0]
+    found = {value for item, _, value in values(data, "catalogue") if item == "008"}
+    assert found == {"Nando", "banana"}
+
+
+def test_ids_are_no_factor(root: Path) -> None:
+    with pytest.raises(DataError, match="ids cannot be a factor") as caught:
+        FactorDataset(root, factor_columns=["brand", "item"])
+    assert caught.value.file == str(root / "items.csv")
+    assert caught.value.field == "item"
+
+
 def write_profiles(folder: Path, modality: str, rows: str) -> None:
     folder.mkdir(parents=True)
     schema = {"modality": modality, "factors": [{"name": "use", "values": None}]}
@@ -172,6 +199,135 @@ def test_profiles_elsewhere(root: Path, tmp_path: Path) -> None:
     write_profiles(tmp_path / "mine", "text", "item,use\n010,sun\n")
     data = FactorDataset(root, profiles=tmp_path / "mine")[0]
     assert values(data, "text") == {("010", "use", "sun")}
+
+
+def test_profiles_and_factor_columns_of_one_modality(root: Path) -> None:
+    write_profiles(root / "factors", "catalogue", "item,use\n007,tea\n")
+    data = FactorDataset(root)[0]
+    assert values(data, "catalogue") == {("007", "use", "tea")}
+    with pytest.raises(DataError, match="modality 'catalogue'") as caught:
+        FactorDataset(root, factor_columns=["brand"])
+    assert caught.value.field == "brand"
+    assert "give the profiles another modality" in caught.value.mend
+
+
+def test_two_profiles_of_one_modality(root: Path) -> None:
+    for name in "ab":
+        write_profiles(root / "factors" / name, "text", "item,use\n007,tea\n")
+    with pytest.raises(DataError, match="two profiles of the modality 'text'"):
+        FactorDataset(root)
+
+
+def test_profiles_that_lack_a_file(root: Path) -> None:
+    write_profiles(root / "factors", "text", "item,use\n007,tea\n")
+    schema = (root / "factors" / "schema.json").read_text()
+    (root / "factors" / "schema.json").unlink()
+    with pytest.raises(DataError, match="without a schema") as caught:
+        FactorDataset(root)
+    assert caught.value.file == str(root / "factors" / "schema.json")
+    (root / "factors" / "profiles.csv").unlink()
+    with pytest.raises(DataError, match="holds no profiles"):
+        FactorDataset(root)
+    (root / "factors" / "schema.json").write_text(schema)
+    with pytest.raises(DataError, match=r"none of profiles\.csv"):
+        FactorDataset(root)
+
+
+def test_profile_of_an_unknown_item(root: Path) -> None:
+    write_profiles(root / "factors", "text", "item,use\n007,tea\n00X,tea\n")
+    with pytest.raises(DataError, match="unknown item: '00X'") as caught:
+        FactorDataset(root)
+    assert caught.value.file == str(root / "factors" / "profiles.csv")
+    assert (caught.value.row, caught.value.field) == (3, "item")
+
+
+def test_images_of_a_folder_that_moved(root: Path, tmp_path: Path) -> None:
+    (root / "mug.jpg").write_bytes(b"picture")
+    replace(root / "items.csv", "Acme,red,", "Acme,red,mug.jpg")
+    FactorDataset(root, image_column="picture")
+    moved = tmp_path / "moved"
+    shutil.move(root, moved)
+    data = FactorDataset(moved, image_column="picture")[0]
+    assert data["item"].image_path[0] == str(moved / "mug.jpg")
+
+
+def test_images_hold_from_any_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "mug.jpg").write_bytes(b"picture")
+    replace(root / "items.csv", "Acme,red,", "Acme,red,mug.jpg")
+    monkeypatch.chdir(root.parent)
+    data = FactorDataset(root.name, image_column="picture")[0]
+    assert data["item"].image_path[0] == str(root / "mug.jpg")
+
+
+def test_ids_in_place_of_titles(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    replace(root / "items.csv", "item,title", "item,name")
+    with caplog.at_level(logging.INFO, logger="mars_pyg"):
+        data = FactorDataset(root)[0]
+    assert data["item"].title == data["item"].id
+    # An id is nothing to make features of.
+    assert data["item"].text == [""] * 5
+    assert "no column 'title'; the ids of the items serve as titles" in caplog.text
+    with pytest.raises(DataError, match="column is missing") as caught:
+        FactorDataset(root, title_column="heading")
+    assert (caught.value.row, caught.value.field) == (1, "heading")
+
+
+def test_columns_that_are_not_read_are_logged(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="mars_pyg"):
+        FactorDataset(root, factor_columns=["brand"], text_columns=["color"])
+    assert "items.csv: columns not read: picture" in caplog.text
+    assert "interactions.csv: columns not read: when" in caplog.text
+
+
+def test_integer_ids_of_parquet(root: Path) -> None:
+    for name in ("items", "interactions"):
+        (root / f"{name}.csv").unlink()
+    pd.DataFrame({"item": [7, 5, 6], "brand": [["A", "B"], None, ["B"]]}).to_parquet(
+        root / "items.parquet"
+    )
+    pd.DataFrame({"user": [20] * 3 + [3] * 3, "item": [5, 6, 7] * 2}).to_parquet(
+        root / "interactions.parquet"
+    )
+    data = FactorDataset(root, factor_columns=["brand"])[0]
+    assert data["user"].id == ["20", "3"]
+    assert data["item"].id == ["7", "5", "6"]
+    assert values(data, "catalogue") == {
+        ("7", "brand", "A"),
+        ("7", "brand", "B"),
+        ("6", "brand", "B"),
+    }
+
+
+def test_faults_in_parquet(root: Path) -> None:
+    items = pd.read_csv(root / "items.csv", dtype=str)
+    (root / "items.csv").unlink()
+    items.rename(columns={"item": "sku"}).to_parquet(root / "items.parquet")
+    with pytest.raises(DataError, match="column is missing") as caught:
+        FactorDataset(root)
+    # A header of parquet is no row of the file.
+    assert (caught.value.row, caught.value.field) == (None, "id")
+    items.loc[2, "item"] = "007"
+    items.to_parquet(root / "items.parquet")
+    with pytest.raises(DataError, match="'007' is there twice") as caught:
+        FactorDataset(root)
+    assert (caught.value.row, caught.value.field) == (4, "item")
+    (root / "items.parquet").write_bytes(b"none")
+    with pytest.raises(DataError, match="not parquet"):
+        FactorDataset(root)
+
+
+def test_ties_keep_the_order_of_the_rows(root: Path) -> None:
+    (root / "interactions.csv").write_text(
+        "user,item,when\nb,010,5\nb,008,5\nb,007,5\nb,011,4\n"
+    )
+    data = FactorDataset(root, timestamp_column="when", split="time")[0]
+    assert edges(data) == {("b", "011"), ("b", "010")}
+    assert edges(data, "val_edge_index") == {("b", "008")}
+    assert edges(data, "test_edge_index") == {("b", "007")}
 
 
 def test_texts_features_and_images(root: Path) -> None:
@@ -219,6 +375,13 @@ def test_unknown_items(root: Path) -> None:
     assert data["user"].id == ["b", "a"]
 
 
+def test_users_who_are_left_out_are_counted(root: Path) -> None:
+    replace(root / "interactions.csv", "b,007,1\n", "c,00X,1\nd,00X,1\nb,007,1\n")
+    with pytest.warns(UserWarning, match="2 of 12 .* left out, and with them 2 users"):
+        data = FactorDataset(root, unknown_items="drop")[0]
+    assert data["user"].id == ["b", "a"]
+
+
 def test_k_core(root: Path) -> None:
     with (root / "interactions.csv").open("a") as stream:
         stream.write("c,007,10\n")
@@ -242,6 +405,12 @@ def test_changed_files_and_options_are_noticed(root: Path) -> None:
     assert "x_sound" not in first["item"]
     np.save(root / "sound_feat.npy", np.ones((5, 2)))
     assert "x_sound" in FactorDataset(root)[0]["item"]
+    replace(root / "interactions.csv", "a,007,60", "z,007,60")
+    assert FactorDataset(root)[0]["user"].id == ["b", "a", "z"]
+    write_profiles(root / "factors", "text", "item,use\n007,tea\n")
+    assert values(FactorDataset(root)[0], "text") == {("007", "use", "tea")}
+    replace(root / "factors" / "profiles.csv", "tea", "sun")
+    assert values(FactorDataset(root)[0], "text") == {("007", "use", "sun")}
 
 
 @pytest.mark.parametrize(
@@ -289,6 +458,7 @@ def test_faults(
         FactorDataset(root, timestamp_column="when", image_column="picture")
     assert caught.value.file == str(root / file)
     assert (caught.value.row, caught.value.field) == (row, field)
+    assert str(caught.value).endswith(f"Mend: {caught.value.mend}")
     assert caught.value.mend
 
 
@@ -355,6 +525,7 @@ def test_wrong_arguments(root: Path) -> None:
         ({"split": "time"}, "'timestamp_column'"),
         ({"unknown_items": "keep"}, "'unknown_items'"),
         ({"k_core": 0}, "'k_core'"),
+        ({"factor_columns": ["brand", "brand"]}, "repeat a column"),
         ({"ratios": (0.5, 0.1, 0.1)}, "ratios"),
     ):
         with pytest.raises(ValueError, match=message):
