@@ -16,7 +16,9 @@ from torch_geometric.data import HeteroData
 from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
+    CATALOGUE,
     check_unique,
+    column_profiles,
     read_features,
     read_profiles,
 )
@@ -27,7 +29,6 @@ from mars_pyg.datasets.storage import (
     fingerprint,
 )
 from mars_pyg.errors import DataError
-from mars_pyg.factors import FactorProfiles
 from mars_pyg.tables import check_repeated_header, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
 
@@ -210,8 +211,11 @@ def read_prepared(
         found = [column for column in FACTOR_COLUMNS if column in item_text]
         factor_columns = [] if profiles else found
     if factor_columns:
-        profiles["catalogue"] = _column_profiles(
-            folder / "items.tsv", item_ids, item_text, factor_columns
+        import pandas as pd
+
+        table = pd.DataFrame({"asin": item_ids, **item_text})
+        profiles[CATALOGUE] = column_profiles(
+            table, factor_columns, "asin", folder / "items.tsv"
         )
     users, user = user.unique(return_inverse=True)
     edge_index = torch.stack([user, position])
@@ -231,26 +235,6 @@ def _input_files(folder: Path, name: str) -> list[Path]:
     names = [f"{name}.inter", "users.tsv", "items.tsv", "factors/schema.json"]
     names += ["factors/profiles.tsv"] + [f"{key}_feat.npy" for key in MODALITIES]
     return [folder / name for name in names if (folder / name).is_file()]
-
-
-def _column_profiles(
-    file: Path,
-    item_ids: list[str],
-    item_text: dict[str, list[str]],
-    columns: Sequence[str],
-) -> FactorProfiles:
-    """Profiles of columns of the items."""
-    import pandas as pd
-
-    return FactorProfiles.from_columns(
-        pd.DataFrame({"asin": item_ids, **item_text}),
-        columns,
-        item_ids,
-        "asin",
-        multiple=columns,
-        modality="catalogue",
-        file=file,
-    )
 
 
 def _user_ids(file: Path, numbers: list[int]) -> list[str]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: The modality of the profiles that factor columns become.
+CATALOGUE = "catalogue"
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
@@ -158,14 +160,13 @@ def column_profiles(
     items: DataFrame,
     columns: Sequence[str],
     id_column: str,
-    modality: str,
     file: Path,
 ) -> FactorProfiles:
     """Take columns of the items for profiles, in the order of the items.
 
     Raises:
-        DataError: If a column is that of the ids, or a value is ``nan``, which would
-            link items that have nothing in common.
+        DataError: If a column is missing or that of the ids, or a value is ``nan``,
+            which would link items that have nothing in common.
     """
     if id_column in columns:
         raise DataError(
@@ -175,6 +176,7 @@ def column_profiles(
             field=id_column,
         )
     for name in columns:
+        check_column(items, name, file)
         values = items[name].str.lower().str.split(SEPARATOR, regex=False).explode()
         missing = values.index[values.str.strip() == "nan"]
         if len(missing):
@@ -191,7 +193,7 @@ def column_profiles(
         items[id_column].tolist(),
         id_column,
         multiple=columns,
-        modality=modality,
+        modality=CATALOGUE,
         file=file,
     )
 

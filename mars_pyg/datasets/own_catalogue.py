@@ -16,6 +16,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
+    CATALOGUE,
     check_column,
     check_features,
     check_ids,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEATURES = "_feat.npy"
-#: The modality of the profiles that factor columns become.
-CATALOGUE = "catalogue"
 
 
 class FactorDataset(GraphDataset):
@@ -239,7 +238,7 @@ class FactorDataset(GraphDataset):
                     field=self.factor_columns[0],
                 )
             profiles[CATALOGUE] = column_profiles(
-                items, self.factor_columns, id_column, CATALOGUE, self.items_file
+                items, self.factor_columns, id_column, self.items_file
             )
         edge_index = torch.stack([user, item])
         train, val, test = (edge_index[:, label == index] for index in range(3))
