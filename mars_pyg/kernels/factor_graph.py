@@ -9,6 +9,9 @@ from torch import Tensor
 
 from mars_pyg.kernels.sparse import SparseMatrix, sort_order
 
+#: The engines' tables hold at most so many values, each of at least so many items.
+MAX_SLOTS, MIN_COUNT = 4096, 32
+
 
 class FactorGraph(NamedTuple):
     r"""All factor graphs of a view as one item–value incidence, prepared for use.
@@ -26,6 +29,8 @@ class FactorGraph(NamedTuple):
         inverse_count: One over the number of items with a value ``[V]``, float64;
             0 for a value without items.
         present: Whether an item has a value in a factor ``[N, K]``, bool.
+        slot: For each value, its place in the tables in which the engines sum up the
+            most frequent values beside each other, or -1 ``[V]``, int32.
     """
 
     incidence: SparseMatrix
@@ -33,6 +38,7 @@ class FactorGraph(NamedTuple):
     gate_index: Tensor
     inverse_count: Tensor
     present: Tensor
+    slot: Tensor
 
     @classmethod
     def from_edge_index(
@@ -71,6 +77,7 @@ class FactorGraph(NamedTuple):
             gate_index=gate_index,
             inverse_count=torch.where(count > 0, 1 / count.clamp(min=1), 0.0),
             present=present.view(num_items, num_factors),
+            slot=_slots(count),
         )
 
     @property
@@ -91,6 +98,18 @@ class FactorGraph(NamedTuple):
     def edge_index(self) -> Tensor:
         """The edges from items to values, sorted by item ``[2, E]``, int64."""
         return torch.stack([self.incidence.rows(), self.incidence.col.long()])
+
+
+def _slots(count: Tensor) -> Tensor:
+    """Give each value a slot, or the most frequent ones if there are many."""
+    num_values = count.numel()
+    slot = torch.arange(num_values, dtype=torch.int32, device=count.device)
+    if num_values <= MAX_SLOTS:
+        return slot
+    rank = torch.empty_like(slot)
+    rank[count.argsort(descending=True, stable=True)] = slot
+    # The items of a rare value are read where they are: a table would not be re-used.
+    return rank.masked_fill_((rank >= MAX_SLOTS) | (count < MIN_COUNT), -1)
 
 
 def incidence_weights(

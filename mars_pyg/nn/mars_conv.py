@@ -10,7 +10,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import Adj
 
-from mars_pyg.kernels import FactorGraph, SparseMatrix
+from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
 from mars_pyg.kernels.propagate import check_shapes
 from mars_pyg.nn.adjacency import normalized_adjacency
 from mars_pyg.nn.factor_conv import FactorConv
@@ -125,13 +125,22 @@ class MARSConv(MessagePassing):
         graph = conv.prepare(edge_index, factor, x.size(0))
         check_shapes(x, graph, None)
         gate = self._gate(x, graph.present, struct_edge_index is not None)
-        if plain:
-            out = conv.pass_messages(x, edge_index, graph.factor, gate[:, 1:])
-        else:
-            out = conv(x, graph, gate=gate[:, 1:])
+        struct = None
         if struct_edge_index is not None:
             struct = self._propagate_structure(x, struct_edge_index, plain)
-            out = out + gate[:, :1] * struct
+        if plain:
+            out = conv.pass_messages(x, edge_index, graph.factor, gate[:, 1:])
+            if struct is not None:
+                out = out + gate[:, :1] * struct
+        else:
+            out = factor_propagate(
+                x,
+                graph,
+                gate[:, 1:] if struct is None else gate,
+                struct,
+                engine=conv.engine,
+                mode=conv.mode,
+            )
         return (out, gate) if return_gate else out
 
     def _gate(self, x: Tensor, present: Tensor, has_structure: bool) -> Tensor:

@@ -6,11 +6,15 @@ import pytest
 import torch
 
 from mars_pyg.kernels import FactorGraph, factor_propagate
-from mars_pyg.kernels.propagate import ENGINES
+from mars_pyg.kernels.propagate import ENGINES, FUSED, has_engine
 
 # Item 0 has two values in factor 0, item 2 none in factor 1, item 3 none at all.
 EDGES = torch.tensor([[0, 0, 1, 2, 0, 1], [0, 1, 0, 1, 2, 2]])
 FACTOR = torch.tensor([0, 0, 1])
+
+
+#: Those that run on the CPU, with a gate and without one.
+CPU_ENGINES = [engine for engine in ENGINES if engine not in FUSED]
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_repeated_edges_count_once() -> None:
     )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", CPU_ENGINES)
 @pytest.mark.parametrize("gated", [False, True])
 def test_engines_agree(graph: FactorGraph, engine: str, gated: bool) -> None:
     x = torch.randn(4, 3, dtype=torch.float64)
@@ -62,7 +66,7 @@ def test_engines_agree(graph: FactorGraph, engine: str, gated: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", CPU_ENGINES)
 def test_nothing_at_all(engine: str) -> None:
     none = FactorGraph.from_edge_index(EDGES[:, :0], FACTOR[:0], 0, 0)
     assert factor_propagate(torch.empty(0, 3), none, engine=engine).shape == (0, 0, 3)
@@ -90,3 +94,18 @@ def test_wrong_arguments_are_refused(graph: FactorGraph) -> None:
         factor_propagate(x[:3], graph)
     with pytest.raises(ValueError, match="'gate' must have shape"):
         factor_propagate(x, graph, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("engine", FUSED)
+def test_an_engine_that_is_not_installed(
+    graph: FactorGraph, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mars_pyg.kernels.propagate._import_engine", lambda _: False)
+    assert not has_engine(engine)
+    x, gate = torch.randn(4, 3), torch.rand(4, 2)
+    with pytest.raises(ValueError, match=f"needs {engine}, which cannot be imported"):
+        factor_propagate(x, graph, gate, engine=engine)
+    torch.testing.assert_close(
+        factor_propagate(x, graph, gate, engine="auto"),
+        factor_propagate(x, graph, gate, engine="reference"),
+    )

@@ -1,0 +1,334 @@
+"""The loops of the numba engine: over items, with a row in the registers.
+
+LLVM does not keep a row in registers across a loop over an item's values, as it can't
+know that no two arrays overlap. So rows are loaded, combined and stored as vectors of a
+fixed ``width``, which is 64 columns wherever there are so many; see
+:func:`column_blocks`. Each kernel handles the items, or rows, from ``low`` to ``high``
+and the columns from ``column`` on, and is compiled once for each width and dtype.
+
+bfloat16 is read as ``uint16``, the upper half of a float32, and summed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+#: Bytes.
+CACHE_LINE = 64
+#: The kernels release the GIL, for threads, and are compiled once for a machine.
+OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+
+def column_blocks(num_columns: int) -> list[tuple[int, int]]:
+    """Cut columns into blocks of 64, and the rest into powers of two.
+
+    Returns:
+        The first column and the width of each block.
+    """
+    blocks, start, width = [], 0, 64
+    while start < num_columns:
+        if start + width <= num_columns:
+            blocks.append((start, width))
+            start += width
+        else:
+            width //= 2
+    return blocks
+
+
+class Vector(types.Type):
+    """A vector of floating point numbers, as one value of LLVM."""
+
+    def __init__(self, width: int, dtype: types.Type) -> None:
+        self.width, self.dtype = width, dtype
+        super().__init__(name=f"Vector({width}, {dtype})")
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """How a :class:`Vector` is kept: in as many registers as it fills."""
+
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        number = ir.DoubleType() if kind.dtype == types.float64 else ir.FloatType()
+        super().__init__(manager, kind, ir.VectorType(number, kind.width))
+
+
+def _vector(width: types.Type, array: types.Array) -> Vector:
+    dtype = types.float64 if array.dtype == types.float64 else types.float32
+    return Vector(width.literal_value, dtype)
+
+
+def _pointer(
+    context: Any, builder: Any, kind: types.Array, array: Any, row: Any, column: Any
+) -> Any:
+    """The address of an entry of a C-contiguous matrix."""
+    struct = context.make_array(kind)(context, builder, array)
+    num_columns = cgutils.unpack_tuple(builder, struct.shape, 2)[1]
+    offset = builder.add(builder.mul(row, num_columns), column)
+    return builder.gep(struct.data, [offset])
+
+
+def _constant(number: ir.Type, value: float, width: int) -> Any:
+    return ir.Constant(ir.VectorType(number, width), [value] * width)
+
+
+@intrinsic(prefer_literal=True)
+def _load(
+    typing: Any, width: Any, array: Any, row: Any, column: Any
+) -> tuple[Any, Callable]:
+    """A part of a row of a matrix."""
+    result = _vector(width, array)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, array, *args[1:])
+        vector = context.get_value_type(result)
+        if array.dtype != types.uint16:
+            pointer = builder.bitcast(pointer, vector.as_pointer())
+            return builder.load(pointer, align=array.dtype.bitwidth // 8)
+        half = ir.VectorType(ir.IntType(16), result.width)
+        word = ir.VectorType(ir.IntType(32), result.width)
+        bits = builder.load(builder.bitcast(pointer, half.as_pointer()), align=2)
+        bits = builder.shl(
+            builder.zext(bits, word), _constant(ir.IntType(32), 16, result.width)
+        )
+        return builder.bitcast(bits, vector)
+
+    return result(width, array, types.intp, types.intp), generate
+
+
+@intrinsic(prefer_literal=True)
+def _store(
+    typing: Any, stream: Any, array: Any, row: Any, column: Any, vector: Any
+) -> tuple[Any, Callable]:
+    """Write a part of a row of a matrix; bfloat16 is rounded to nearest even.
+
+    A ``stream`` passes the caches by, and needs addresses that are multiples of 64.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, array, *args[1:4])
+        value = args[4]
+        if array.dtype == types.uint16:
+            word = ir.IntType(32)
+
+            def constant(number: int) -> Any:
+                return _constant(word, number, vector.width)
+
+            bits = builder.bitcast(value, constant(0).type)
+            odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
+            rounded = builder.add(bits, builder.add(odd, constant(0x7FFF)))
+            # Rounding could carry a NaN over into infinity.
+            quiet = builder.or_(bits, constant(0x400000))
+            is_nan = builder.fcmp_unordered("uno", value, value)
+            bits = builder.lshr(builder.select(is_nan, quiet, rounded), constant(16))
+            value = builder.trunc(bits, ir.VectorType(ir.IntType(16), vector.width))
+        pointer = builder.bitcast(pointer, value.type.as_pointer())
+        if stream.literal_value:
+            written = builder.store(value, pointer, align=CACHE_LINE)
+            one = builder.module.add_metadata([ir.IntType(32)(1)])
+            written.set_metadata("nontemporal", one)
+        else:
+            builder.store(value, pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(stream, array, types.intp, types.intp, vector), generate
+
+
+@intrinsic(prefer_literal=True)
+def _zeros(typing: Any, width: Any, array: Any) -> tuple[Any, Callable]:
+    """Zeros, of the dtype in which an array is summed."""
+    result = _vector(width, array)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = context.get_value_type(result)
+        return _constant(vector.element, 0.0, result.width)
+
+    return result(width, array), generate
+
+
+@intrinsic
+def _add(typing: Any, left: Any, right: Any) -> tuple[Any, Callable]:
+    """The sum of two vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(*args)
+
+    return left(left, right), generate
+
+
+@intrinsic
+def _add_scaled(
+    typing: Any, total: Any, scale: Any, vector: Any
+) -> tuple[Any, Callable]:
+    """``total + scale * vector``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start, number, value = args
+        undefined = ir.Constant(value.type, ir.Undefined)
+        word = ir.IntType(32)
+        first = builder.insert_element(undefined, number, word(0))
+        scales = builder.shuffle_vector(
+            first, undefined, _constant(word, 0, value.type.count)
+        )
+        product = builder.fmul(scales, value, flags=("contract",))
+        return builder.fadd(start, product, flags=("contract",))
+
+    return total(total, total.dtype, vector), generate
+
+
+@intrinsic
+def _dot(typing: Any, left: Any, right: Any) -> tuple[Any, Callable]:
+    """The inner product of two vectors, halved until one number is left."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value = builder.fmul(*args)
+        word, width = ir.IntType(32), left.width
+        while width > 1:
+            width //= 2
+            undefined = ir.Constant(value.type, ir.Undefined)
+            mask = ir.VectorType(word, width)
+            halves = (
+                builder.shuffle_vector(
+                    value,
+                    undefined,
+                    ir.Constant(mask, list(range(start, start + width))),
+                )
+                for start in (0, width)
+            )
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, word(0))
+
+    return left.dtype(left, right), generate
+
+
+# In the kernels below, numba compiles a branch on an argument that is None away.
+
+
+@cache
+def add_items(width: int) -> Callable:
+    """Add each item's row to the rows of those of its values that have a slot."""
+
+    @njit(**OPTIONS)
+    def kernel(low, high, column, x, ptr, col, weight, slot, total):  # type: ignore[no-untyped-def]
+        for item in range(low, high):
+            row = _load(width, x, item, column)
+            for entry in range(ptr[item], ptr[item + 1]):
+                value = col[entry]
+                place = value if slot is None else slot[value]
+                if place >= 0:
+                    old = _load(width, total, place, column)
+                    if weight is None:
+                        new = _add(old, row)
+                    else:
+                        new = _add_scaled(old, weight[entry], row)
+                    _store(False, total, place, column, new)
+
+    return kernel
+
+
+@cache
+def gather_items(width: int) -> Callable:
+    """Add up the items of each value without a slot, and scale the sum."""
+
+    @njit(**OPTIONS)
+    def kernel(  # type: ignore[no-untyped-def]
+        low, high, column, x, ptr, row, weight, slot, gate, position, scale, out
+    ):
+        for value in range(low, high):
+            if slot[value] < 0:
+                total = _zeros(width, out)
+                for entry in range(ptr[value], ptr[value + 1]):
+                    item = row[entry]
+                    factor = scale[value]
+                    if weight is not None:
+                        factor *= weight[entry]
+                    if gate is not None:
+                        factor *= gate[item, position[value]]
+                    part = _load(width, x, item, column)
+                    total = _add_scaled(total, factor, part)
+                _store(False, out, value, column, total)
+
+    return kernel
+
+
+@cache
+def read_values(width: int, stream: bool = False) -> Callable:
+    """Add up the rows of each item's values, weighted by its gate."""
+
+    @njit(**OPTIONS)
+    def kernel(  # type: ignore[no-untyped-def]
+        low, high, column, mean, ptr, col, weight, gate, position, structure, out
+    ):
+        for item in range(low, high):
+            total = _zeros(width, mean)
+            if structure is not None:
+                part = _load(width, structure, item, column)
+                total = _add_scaled(total, gate[item, 0], part)
+            for entry in range(ptr[item], ptr[item + 1]):
+                value = col[entry]
+                part = _load(width, mean, value, column)
+                if gate is None:
+                    if weight is None:
+                        total = _add(total, part)
+                    else:
+                        total = _add_scaled(total, weight[entry], part)
+                else:
+                    scale = gate[item, position[value]]
+                    if weight is not None:
+                        scale *= weight[entry]
+                    total = _add_scaled(total, scale, part)
+            _store(stream, out, item, column, total)
+
+    return kernel
+
+
+@cache
+def add_gradients(width: int, stream: bool = False) -> Callable:
+    """The gradient of the gate, and that of the means of values that have a slot."""
+
+    @njit(**OPTIONS)
+    def kernel(  # type: ignore[no-untyped-def]
+        low,
+        high,
+        column,
+        gradient,
+        mean,
+        ptr,
+        col,
+        weight,
+        slot,
+        gate,
+        position,
+        structure,
+        gate_gradient,
+        structure_gradient,
+        total,
+    ):
+        for item in range(low, high):
+            row = _load(width, gradient, item, column)
+            if structure is not None:
+                part = _load(width, structure, item, column)
+                gate_gradient[item, 0] += _dot(row, part)
+                scaled = _add_scaled(_zeros(width, total), gate[item, 0], row)
+                _store(stream, structure_gradient, item, column, scaled)
+            for entry in range(ptr[item], ptr[item + 1]):
+                value = col[entry]
+                place = value if slot is None else slot[value]
+                factor = position[value]
+                product = _dot(row, _load(width, mean, value, column))
+                scale = gate[item, factor]
+                if weight is not None:
+                    product *= weight[entry]
+                    scale *= weight[entry]
+                gate_gradient[item, factor] += product
+                if place >= 0:
+                    old = _load(width, total, place, column)
+                    _store(False, total, place, column, _add_scaled(old, scale, row))
+
+    return kernel

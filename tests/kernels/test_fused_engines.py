@@ -1,0 +1,317 @@
+"""The engines that fuse the gate with the propagation, against dense matrices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mars_pyg.kernels import FactorGraph, factor_graph, factor_propagate, parallel
+from mars_pyg.kernels.fused_operator import graph_tensors
+from mars_pyg.kernels.propagate import has_engine
+from mars_pyg.kernels.reference import reference_adjacency
+
+pytestmark = pytest.mark.skipif(not has_engine("numba"), reason="needs numba")
+
+
+@st.composite
+def graphs(draw: st.DrawFn, single: bool = False) -> FactorGraph:
+    """Graphs with missing, repeated and several values, and with nothing at all."""
+    num_items = draw(st.integers(0, 12))
+    num_factors = draw(st.integers(0, 4))
+    num_values = draw(st.integers(0, 7)) if num_factors else 0
+    factor = draw(
+        st.lists(
+            st.integers(0, max(num_factors - 1, 0)),
+            min_size=num_values,
+            max_size=num_values,
+        )
+    )
+    edges: list[tuple[int, int]] = []
+    if num_items and num_values:
+        items, values = st.integers(0, num_items - 1), st.integers(0, num_values - 1)
+        edges = draw(st.lists(st.tuples(items, values), max_size=40))
+    if single:
+        edges = list({(item, factor[v]): (item, v) for item, v in edges}.values())
+    edge_index = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).t()
+    return FactorGraph.from_edge_index(
+        edge_index, torch.tensor(factor, dtype=torch.int64), num_items, num_factors
+    )
+
+
+def expected(
+    graph: FactorGraph, x: Tensor, gate: Tensor, structure: Tensor | None
+) -> Tensor:
+    """Eq. 6 and 7 by dense matrices, in float64."""
+    out = torch.zeros_like(x)
+    weights = gate
+    if structure is not None:
+        out, weights = gate[:, :1] * structure, gate[:, 1:]
+    adjacency = reference_adjacency(graph, "hypergraph")
+    for k in range(graph.num_factors):
+        out = out + weights[:, k : k + 1] * (adjacency[k] @ x)
+    return out
+
+
+def compare(
+    graph: FactorGraph,
+    width: int,
+    structured: bool,
+    engine: str = "numba",
+    dtype: torch.dtype = torch.float64,
+    tolerance: float = 1e-10,
+) -> None:
+    """Compare the output and every gradient with the dense ones."""
+    torch.manual_seed(width)
+    shape = (graph.num_items, width)
+    terms = graph.num_factors + structured
+    x = torch.randn(shape, dtype=dtype).double().requires_grad_()
+    gate = torch.randn(graph.num_items, terms, dtype=dtype).double().requires_grad_()
+    structure = None
+    if structured:
+        structure = torch.randn(shape, dtype=dtype).double().requires_grad_()
+    gradient = torch.randn(shape, dtype=dtype).double()
+    inputs = [t for t in (x, gate, structure) if t is not None]
+    out = expected(graph, x, gate, structure)
+    if not out.requires_grad:
+        return
+    want = [out, *torch.autograd.grad(out, inputs, gradient, allow_unused=True)]
+
+    given = [None if t is None else t.detach().to(dtype) for t in (x, gate, structure)]
+    for tensor in given:
+        if tensor is not None:
+            tensor.requires_grad_()
+    got_out = factor_propagate(given[0], graph, *given[1:], engine=engine)
+    assert got_out.dtype == dtype
+    got_out.backward(gradient.to(dtype))
+    got = [got_out, *[t.grad for t in given if t is not None]]
+    for one, other in zip(got, want, strict=True):
+        if other is None:
+            assert not one.any()
+            continue
+        torch.testing.assert_close(
+            one.double(), other, atol=tolerance, rtol=tolerance, check_dtype=False
+        )
+
+
+@settings(deadline=None, max_examples=150)
+@given(graphs(), st.integers(0, 9), st.booleans())
+def test_equals_dense_matrices(
+    graph: FactorGraph, width: int, structured: bool
+) -> None:
+    compare(graph, width, structured)
+
+
+@settings(deadline=None, max_examples=50)
+@given(graphs(single=True), st.booleans())
+def test_one_value_per_factor(graph: FactorGraph, structured: bool) -> None:
+    assert graph.incidence.weight is None
+    compare(graph, 8, structured)
+
+
+def large_graph(num_values: int = 300, several: bool = False) -> FactorGraph:
+    """Graph of 2,000 items under three factors, some values of which are frequent."""
+    generator = torch.Generator().manual_seed(0)
+    item = torch.arange(2000).repeat(4 if several else 3)
+    frequent = torch.rand(item.shape, generator=generator) < 0.3
+    value = torch.randint(num_values, item.shape, generator=generator)
+    factor = torch.arange(num_values) % 3
+    value = torch.where(frequent, value % 9, value)
+    if not several:
+        # The value's factor is that of the block of items.
+        value = value - value % 3 + torch.arange(3).repeat_interleave(2000)
+        value = value.clamp(max=num_values - 1)
+    known = torch.rand(item.shape, generator=generator) < 0.8
+    return FactorGraph.from_edge_index(
+        torch.stack([item, value])[:, known], factor, 2000, 3
+    )
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three threads, however little the work is."""
+    monkeypatch.setattr(parallel, "MIN_WORK", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("width", [1, 7, 32, 64, 100, 128])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.usefixtures("threads")
+def test_widths_and_threads(width: int, several: bool) -> None:
+    compare(large_graph(several=several), width, structured=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)]
+)
+@pytest.mark.parametrize("structured", [False, True])
+def test_precision(dtype: torch.dtype, tolerance: float, structured: bool) -> None:
+    compare(large_graph(), 64, structured, dtype=dtype, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.usefixtures("threads")
+def test_rare_values_are_read_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    monkeypatch.setattr(factor_graph, "MAX_SLOTS", 8)
+    graph = large_graph(several=several)
+    slots = graph.slot[graph.slot >= 0]
+    assert sorted(slots.tolist()) == list(range(8))
+    compare(graph, 40, structured=True)
+
+
+def test_all_values_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factor_graph, "MAX_SLOTS", 8)
+    monkeypatch.setattr(factor_graph, "MIN_COUNT", 10**6)
+    graph = large_graph()
+    assert (graph.slot == -1).all()
+    compare(graph, 16, structured=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_results_past_the_caches(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    engine = pytest.importorskip("mars_pyg.kernels.numba_engine")
+    monkeypatch.setattr(engine, "MAX_CACHED", 0)
+    compare(large_graph(), 96, True, dtype=dtype, tolerance=2e-2)
+
+
+def test_bfloat16_rounds_as_torch_does() -> None:
+    # One item and one value: the output is the input times the gate.
+    graph = FactorGraph.from_edge_index(
+        torch.zeros(2, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), 1, 1
+    )
+    special = [0.0, -0.0, float("inf"), -float("inf"), float("nan"), 3.3e38, 1e-40]
+    values = [*special, *torch.randn(200, generator=torch.manual_seed(0)).tolist()]
+    x = torch.tensor([values], dtype=torch.bfloat16)
+    gate = torch.full((1, 1), 1 / 3)
+    out = factor_propagate(x, graph, gate, engine="numba")
+    want = (x.float() * gate).to(torch.bfloat16)
+    torch.testing.assert_close(out, want, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.usefixtures("threads")
+def test_same_bits_from_run_to_run() -> None:
+    graph = large_graph()
+    x = torch.randn(2000, 64, requires_grad=True)
+    gate = torch.rand(2000, 3, requires_grad=True)
+
+    def run() -> list[Tensor]:
+        out = factor_propagate(x, graph, gate, engine="numba")
+        return [out, *torch.autograd.grad(out.square().sum(), [x, gate])]
+
+    first = run()
+    for _ in range(5):
+        assert all(map(torch.equal, first, run()))
+
+
+def test_views_and_other_dtypes_of_the_gate() -> None:
+    graph = large_graph()
+    x = torch.randn(64, 2000).t().requires_grad_()
+    gate = torch.rand(2000, 6, dtype=torch.float64)[:, ::2].requires_grad_()
+    out = factor_propagate(x, graph, gate, engine="numba")
+    out.sum().backward()  # an expanded gradient
+    want = factor_propagate(x, graph, gate, engine="reference")
+    torch.testing.assert_close(out, want, atol=1e-5, rtol=1e-5)
+    assert gate.grad is not None
+    assert gate.grad.dtype == torch.float64
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_operator_contract(structured: bool) -> None:
+    graph = large_graph()
+    x = torch.randn(2000, 4, requires_grad=True)
+    gate = torch.rand(2000, 3 + structured, requires_grad=True)
+    structure = torch.randn(2000, 4, requires_grad=True) if structured else None
+    torch.library.opcheck(
+        torch.ops.mars_pyg.numba_factor_propagate.default,
+        (x, gate, structure, *graph_tensors(graph)),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
+
+
+def test_gradcheck() -> None:
+    graph = FactorGraph.from_edge_index(
+        torch.tensor([[0, 0, 1, 2, 0, 1], [0, 1, 0, 1, 2, 2]]),
+        torch.tensor([0, 0, 1]),
+        4,
+        2,
+    )
+
+    def run(x: Tensor, gate: Tensor, structure: Tensor) -> Tensor:
+        return factor_propagate(x, graph, gate, structure, engine="numba")
+
+    inputs = [
+        torch.randn(4, size, dtype=torch.float64, requires_grad=True)
+        for size in (3, 3, 3)
+    ]
+    assert torch.autograd.gradcheck(run, inputs)
+
+
+def _compiled(function: Callable) -> Callable:
+    return torch.compile(function, fullgraph=True, backend="aot_eager")
+
+
+def test_compiles_as_one_graph() -> None:
+    graph = large_graph()
+    x = torch.randn(2000, 8, requires_grad=True)
+    gate = torch.rand(2000, 3)
+
+    def run(x: Tensor, gate: Tensor) -> Tensor:
+        return factor_propagate(x, graph, gate, engine="auto").square()
+
+    out = _compiled(run)(x, gate)
+    torch.testing.assert_close(out, run(x, gate))
+    out.sum().backward()
+    assert x.grad is not None
+
+
+def test_autocast_and_checkpointing() -> None:
+    graph = large_graph()
+    weight = torch.randn(8, 8, requires_grad=True)
+    x, gate = torch.randn(2000, 8), torch.rand(2000, 3)
+
+    def run(weight: Tensor) -> Tensor:
+        return factor_propagate(x @ weight, graph, gate, engine="numba")
+
+    with torch.autocast("cpu", torch.bfloat16):
+        out = run(weight)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), run(weight), atol=0.05, rtol=0.05)
+    plain = torch.autograd.grad(run(weight).square().sum(), weight)
+    again = torch.utils.checkpoint.checkpoint(run, weight, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(again.square().sum(), weight), plain)
+
+
+def test_auto_takes_it_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    graph = large_graph()
+    x, gate = torch.randn(2000, 8), torch.rand(2000, 3)
+    with caplog.at_level(logging.DEBUG, "mars_pyg"):
+        out = factor_propagate(x, graph, gate)
+    assert "engine 'numba'" in caplog.text
+    assert torch.equal(out, factor_propagate(x, graph, gate, engine="numba"))
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    graph = large_graph()
+    x = torch.randn(2000, 8)
+    with pytest.raises(ValueError, match="needs a gate"):
+        factor_propagate(x, graph, engine="numba")
+    with pytest.raises(ValueError, match="float16"):
+        factor_propagate(x.half(), graph, torch.rand(2000, 3), engine="numba")
+    with pytest.raises(ValueError, match="'structure' needs a gate"):
+        factor_propagate(x, graph, None, x)
+    with pytest.raises(ValueError, match="'structure' must have the shape"):
+        factor_propagate(x, graph, torch.rand(2000, 4), x[:, :4])
+    with pytest.raises(ValueError, match=r"'gate' must have shape \[2000, 4\]"):
+        factor_propagate(x, graph, torch.rand(2000, 3), x)
