@@ -61,7 +61,7 @@ class VectorModel(models.PrimitiveModel):
 
 def _vector(width: types.Type, array: types.Array) -> Vector:
     dtype = types.float64 if array.dtype == types.float64 else types.float32
-    return Vector(width.literal_value, dtype)
+    return Vector(width.literal_value, dtype)  # type: ignore[attr-defined]
 
 
 def _pointer(
