@@ -143,6 +143,11 @@ class MARS(LightGCN):
             raise ValueError(
                 f"'num_item_layers' must be positive (got {num_item_layers})"
             )
+        if decoder_hidden_channels is not None and decoder_hidden_channels < 1:
+            raise ValueError(
+                "'decoder_hidden_channels' must be positive "
+                f"(got {decoder_hidden_channels})"
+            )
         self.modalities = _resolve_modalities(data, modalities)
         self.item_graphs = item_graphs
         self.item_input = item_input

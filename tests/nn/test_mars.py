@@ -357,6 +357,7 @@ def test_wrong_options_are_refused(data: HeteroData) -> None:
         {"factor_source": "words"},
         {"semantic_items": "some"},
         {"num_item_layers": 0},
+        {"decoder_hidden_channels": 0},
         {"modalities": []},
         {"modalities": ["sound"]},
         {"engine": "cuda"},
