@@ -32,7 +32,7 @@ from mars_pyg.training.callbacks import (
     RunCheckpoint,
 )
 from mars_pyg.training.data_module import RecommenderDataModule
-from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.evaluation import check_held_out, evaluate
 from mars_pyg.training.module import RecommenderModule
 
 #: Names of the checkpoints in a run's folder.
@@ -119,11 +119,14 @@ def fit(
             validated epoch; or what to do with such a line. (default: :obj:`True`)
 
     Raises:
-        DataError: If the data cannot be trained on, or :obj:`run_dir` already holds a
-            run, or one of more than :obj:`max_epochs` epochs.
+        DataError: If the data cannot be trained on or has no validation interactions,
+            or :obj:`run_dir` already holds a run, or one of more than
+            :obj:`max_epochs` epochs.
         ValueError: If an option makes no sense.
         KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
     """
+    if not k or min(k) < 1:
+        raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
     metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in k]
     if monitor not in metrics:
         raise ValueError(f"'monitor' must be one of {metrics} (got {monitor!r})")
@@ -134,6 +137,8 @@ def fit(
     validate_every = min(validate_every, max_epochs)
     if patience < 1:
         raise ValueError(f"'patience' must be positive (got {patience})")
+    # Before the first epoch, not after some.
+    check_held_out(data, "val")
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory())
