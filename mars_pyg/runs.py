@@ -10,14 +10,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, load_tensors
 from mars_pyg.nn import MARS, Recommender
 from mars_pyg.training.evaluation import check_held_out, evaluate
 from mars_pyg.training.user_items import check_digest
@@ -182,7 +181,14 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
     config = make_config(read_config(folder / CONFIG), folder / CONFIG)
     data = load_data(config)
     recommender = build_recommender(config, data)
-    checkpoint = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    mend = "train anew, or bring the file back"
+    checkpoint = load_tensors(folder / CHECKPOINT, mend)
+    if not isinstance(checkpoint, dict) or "interactions" not in checkpoint:
+        raise DataError(
+            "the file is no checkpoint of a recommender",
+            mend=mend,
+            file=folder / CHECKPOINT,
+        )
     check_digest(checkpoint["interactions"], data)
     state = {
         name.removeprefix("recommender."): value

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
+from mars_pyg.files import load_tensors
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.callbacks import (
     AtomicCheckpointIO,
@@ -235,7 +236,9 @@ def _write_line(line: str) -> None:
 
 
 def _epochs_done(checkpoint: Path) -> int:
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    mend = "delete the run's folder and train anew"
+    epoch: int = load_tensors(checkpoint, mend)["epoch"]
+    return epoch + 1
 
 
 def _make_loggers(folder: Path, epochs: int) -> list[Logger]:
