@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PositiveInt,
     ValidationError,
     model_validator,
 )
@@ -28,6 +29,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
 from mars_pyg.nn import BPR, MARS, LightGCN
+from mars_pyg.yaml_keys import read_keys, row_of_key
 
 MODELS: dict[str, type[LightGCN]] = {"mars": MARS, "lightgcn": LightGCN, "bpr": BPR}
 SYNTHETIC = "synthetic"
@@ -41,7 +43,7 @@ def _split(value: object) -> object:
 
 
 Names = Annotated[list[str], BeforeValidator(_split)]
-Integers = Annotated[list[int], BeforeValidator(_split)]
+Integers = Annotated[list[PositiveInt], BeforeValidator(_split)]
 Numbers = Annotated[list[float], BeforeValidator(_split)]
 
 
@@ -57,7 +59,9 @@ class DataOptions(BaseModel):
         Path("data"), description="folder of the Amazon data; downloaded when absent"
     )
     data_seed: int | None = Field(
-        None, description="seed of generated data, or of the split of your catalogue"
+        None,
+        ge=0,
+        description="seed of generated data, or of the split of your catalogue",
     )
     text_model: str = Field(
         DEFAULT_TEXT_MODEL,
@@ -72,32 +76,34 @@ class DataOptions(BaseModel):
 class SyntheticOptions(BaseModel):
     """Synthetic data."""
 
-    num_users: int | None = Field(None, description="number of users")
-    num_items: int | None = Field(None, description="number of items")
+    num_users: int | None = Field(None, ge=1, description="number of users")
+    num_items: int | None = Field(None, ge=2, description="number of items")
     num_interactions: int | None = Field(
-        None, description="about how many interactions; 16 a user unless given"
+        None, ge=1, description="about how many interactions; 16 a user unless given"
     )
-    num_factors: int | None = Field(None, description="number of factors, 1 to 6")
+    num_factors: int | None = Field(
+        None, ge=1, le=6, description="number of factors, 1 to 6"
+    )
     taste_strength: float | None = Field(
-        None, description="how much users follow their tastes, 0 to 1"
+        None, ge=0, le=1, description="how much users follow their tastes, 0 to 1"
     )
     tastes_per_user: int | None = Field(
-        None, description="number of values that a user likes"
+        None, ge=1, description="number of values that a user likes"
     )
     popularity_exponent: float | None = Field(
-        None, description="how skewed the popularity of items is, 0 to 1"
+        None, ge=0, le=1, description="how skewed the popularity of items is, 0 to 1"
     )
     missing_rate: float | None = Field(
-        None, description="share of the values that profiles miss"
+        None, ge=0, le=1, description="share of the values that profiles miss"
     )
     error_rate: float | None = Field(
-        None, description="share of the values that profiles have wrong"
+        None, ge=0, le=1, description="share of the values that profiles have wrong"
     )
     multiple_rate: float | None = Field(
-        None, description="share of the items with a second value"
+        None, ge=0, le=1, description="share of the items with a second value"
     )
     no_text_rate: float | None = Field(
-        None, description="share of the items without text"
+        None, ge=0, le=1, description="share of the items without text"
     )
 
 
@@ -132,7 +138,9 @@ class CatalogueOptions(BaseModel):
         None, description="shares of train, validation and test, as 0.8,0.1,0.1"
     )
     k_core: int | None = Field(
-        None, description="keep users and items with at least so many interactions"
+        None,
+        ge=1,
+        description="keep users and items with at least so many interactions",
     )
     unknown_items: Literal["error", "drop"] | None = Field(
         None, description="what to do with interactions of items that are not there"
@@ -145,18 +153,21 @@ class ModelOptions(BaseModel):
     model: Literal["mars", "lightgcn", "bpr"] = Field(
         "mars", description="the recommender"
     )
-    embedding_dim: int | None = Field(None, description="embedding width")
+    embedding_dim: int | None = Field(None, ge=1, description="embedding width")
     num_layers: int | None = Field(
-        None, description="layers of the user-item propagation; 3 for lightgcn"
+        None, ge=0, description="layers of the user-item propagation; 3 for lightgcn"
     )
     regularization: float | None = Field(
-        None, description="weight of the L2 norm of the embeddings"
+        None, ge=0, description="weight of the L2 norm of the embeddings"
     )
     edge_dropout: float | None = Field(
-        None, description="share of the interactions left out of an epoch's graph"
+        None,
+        ge=0,
+        lt=1,
+        description="share of the interactions left out of an epoch's graph",
     )
     num_item_layers: int | None = Field(
-        None, description="layers of the item convolution"
+        None, ge=1, description="layers of the item convolution"
     )
     modalities: Names | None = Field(
         None, description="views to use, as text,image,id; all unless given"
@@ -177,16 +188,18 @@ class ModelOptions(BaseModel):
         None, description="whether the ID view has a graph of joint interactions"
     )
     semantic_weight: float | None = Field(
-        None, description="weight of the semantic loss, lambda"
+        None, ge=0, description="weight of the semantic loss, lambda"
     )
     view_weight: float | None = Field(
-        None, description="weight of the view consistency loss, eta"
+        None, ge=0, description="weight of the view consistency loss, eta"
     )
     semantic_items: Literal["batch", "all"] | None = Field(
         None, description="items whose values a step predicts"
     )
     decoder_hidden_channels: int | None = Field(
-        None, description="hidden width of the semantic decoder; linear unless given"
+        None,
+        ge=1,
+        description="hidden width of the semantic decoder; linear unless given",
     )
     engine: str | None = Field(None, description="engine of the factor propagation")
 
@@ -205,7 +218,9 @@ class TrainingOptions(BaseModel):
     monitor: str = Field(
         "recall@20", description="validation metric that picks the best epoch"
     )
-    k: Integers = Field([10, 20], description="cuts of the metrics, as 10,20")
+    k: Integers = Field(
+        [10, 20], min_length=1, description="cuts of the metrics, as 10,20"
+    )
     chunk_size: int = Field(
         1024, ge=1, description="users that an evaluation scores at once"
     )
@@ -236,10 +251,12 @@ class TrainConfig(
             a key does not belong to the chosen dataset or model.
     """
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
     @model_validator(mode="after")
-    def _check_owner(self) -> Self:
+    def _check_together(self) -> Self:
         for options, owner, what in (
             (ModelOptions, self.model_class, f"model {self.model!r}"),
             (SyntheticOptions, self.dataset_class, f"dataset {self.dataset!r}"),
@@ -255,6 +272,12 @@ class TrainConfig(
                     raise ValueError(f"{what} has no option {name!r}")
         if self.data_seed is not None and "seed" not in _arguments(self.dataset_class):
             raise ValueError(f"dataset {self.dataset!r} has no option 'data_seed'")
+        metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in self.k]
+        if self.monitor not in metrics:
+            raise ValueError(
+                f"'monitor' must be one of {metrics}, of the cuts 'k' "
+                f"(got {self.monitor!r})"
+            )
         return self
 
     @property
@@ -347,52 +370,7 @@ def read_config(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         DataError: If the file cannot be read as a flat mapping of known keys.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(
-            "the file does not exist", mend="check the path", file=path
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            "the file is not UTF-8 text", mend="save it as UTF-8", file=path
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(
-            f"the file is not yaml: {getattr(error, 'problem', None) or error}",
-            mend="write one 'key: value' a line",
-            file=path,
-            row=None if mark is None else mark.line + 1,
-        ) from None
-    if content is None or node is None:
-        return {}
-    if not isinstance(content, dict):
-        raise DataError(
-            "the file does not hold keys and values",
-            mend="write one 'key: value' a line",
-            file=path,
-        )
-    seen: set[str] = set()
-    for key, _ in node.value:
-        row, name = key.start_mark.line + 1, str(key.value)
-        if name not in TrainConfig.model_fields:
-            raise DataError(
-                "unknown key", mend=_suggest(name), file=path, row=row, field=name
-            )
-        if name in seen:
-            raise DataError(
-                "the key is there twice",
-                mend="keep one of the two",
-                file=path,
-                row=row,
-                field=name,
-            )
-        seen.add(name)
-    return content
+    return read_keys(path, TrainConfig.model_fields, _suggest)
 
 
 def make_config(
@@ -402,7 +380,8 @@ def make_config(
 
     Args:
         keys: The keys and values.
-        file: Where they come from, for messages. (default: :obj:`None`)
+        file: The yaml file that some of them come from, for messages: a wrong value
+            is looked up there. (default: :obj:`None`)
 
     Raises:
         DataError: If a key or a value is wrong.
@@ -419,7 +398,12 @@ def make_config(
         mend = "see 'mars-pyg train --help' for the options"
         if first["type"] == "extra_forbidden":
             problem, mend = "unknown key", _suggest(str(field))
-        raise DataError(problem, mend=mend, file=file, field=field) from None
+        row = None
+        if file is not None and field is not None:
+            row = row_of_key(file, field, keys[field])
+            if row is None:
+                file = None  # The value was given in place of the file's.
+        raise DataError(problem, mend=mend, file=file, row=row, field=field) from None
 
 
 def write_config(config: TrainConfig, path: str | PathLike[str]) -> None:

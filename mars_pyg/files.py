@@ -1,12 +1,18 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read without running code."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from mars_pyg.errors import DataError
 
 
 @contextmanager
@@ -38,3 +44,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def load_tensors(path: str | os.PathLike[str], mend: str) -> Any:
+    """Load tensors and plain containers that :func:`torch.save` stored, on the CPU.
+
+    Args:
+        path: The file.
+        mend: What the user can do about a damaged one.
+
+    Raises:
+        DataError: If the file is damaged, or holds anything but tensors and plain
+            containers.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, PermissionError):
+        raise
+    # A file that is cut short is an invalid argument to torch, an OSError.
+    except (pickle.UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        raise DataError(
+            "the file is damaged, or was not written by mars_pyg", mend=mend, file=path
+        ) from error

@@ -10,16 +10,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, load_tensors
 from mars_pyg.nn import MARS, Recommender
-from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.evaluation import check_held_out, evaluate
 from mars_pyg.training.user_items import check_digest
 from mars_pyg.transforms import AddItemCooccurrence, AddItemKNN, AddTextFeatures
 
@@ -52,6 +51,14 @@ def load_data(config: TrainConfig) -> HeteroData:
     if config.model_class is not MARS:
         return data
     config = config.resolve()
+    if "factors" in str(config.item_graphs) and "value" not in data.node_types:
+        raise DataError(
+            f"the items have no factors for the graphs {config.item_graphs!r}",
+            mend="name columns of the items that are factors with --factor-columns, "
+            "put profiles into the folder, or choose --item-graphs structure or a "
+            "--model without content",
+            field="item_graphs",
+        )
     wanted = config.modalities
     texts = data["item"].get("text", [])
     if (wanted is None or "text" in wanted) and any(text.strip() for text in texts):
@@ -124,6 +131,9 @@ def train(
             )
         _check_same(resolved, folder)
     data = load_data(config)
+    for split in ("val", "test"):
+        # A training must not end in an evaluation that is not possible.
+        check_held_out(data, split)
     recommender = build_recommender(config, data)
     if not (folder / STARTED).exists():
         write_config(resolved, folder / CONFIG)
@@ -171,7 +181,14 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
     config = make_config(read_config(folder / CONFIG), folder / CONFIG)
     data = load_data(config)
     recommender = build_recommender(config, data)
-    checkpoint = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    mend = "train anew, or bring the file back"
+    checkpoint = load_tensors(folder / CHECKPOINT, mend)
+    if not isinstance(checkpoint, dict) or "interactions" not in checkpoint:
+        raise DataError(
+            "the file is no checkpoint of a recommender",
+            mend=mend,
+            file=folder / CHECKPOINT,
+        )
     check_digest(checkpoint["interactions"], data)
     state = {
         name.removeprefix("recommender."): value

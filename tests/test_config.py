@@ -75,14 +75,14 @@ def test_arguments_go_where_they_belong() -> None:
             "num_users": 50,
             "data_seed": 3,
             "modalities": "text, id",
-            "k": "5,10",
+            "k": "5,20",
             "seed": 7,
         }
     )
     assert config.dataset_arguments() == {"num_users": 50, "seed": 3}
     assert config.model_arguments() == {"modalities": ["text", "id"]}
     assert config.training_arguments()["seed"] == 7
-    assert config.k == [5, 10]
+    assert config.k == [5, 20]
     sports = make_config({"dataset": "sports", "root": "here", "model": "bpr"})
     assert sports.dataset_arguments() == {"root": Path("here"), "name": "sports"}
     own = make_config({"dataset": "shop", "split": "time", "ratios": "0.6,0.2,0.2"})
@@ -116,13 +116,38 @@ def test_resolved_paths_hold_from_any_folder(
         ({"dataset": "baby", "num_users": 5}, None, "no option 'num_users'"),
         ({"dataset": "baby", "data_seed": 5}, None, "no option 'data_seed'"),
         ({"split": "time"}, None, "no option 'split'"),
+        # Bounds are those of the classes, but are met before any data is read.
+        ({"num_users": 0}, "num_users", "greater than or equal to 1"),
+        ({"num_factors": 7}, "num_factors", "less than or equal to 6"),
+        ({"taste_strength": 1.1}, "taste_strength", "less than or equal to 1"),
+        ({"dataset": "shop", "k_core": 0}, "k_core", "greater than or equal to 1"),
+        ({"embedding_dim": 0}, "embedding_dim", "greater than or equal to 1"),
+        ({"edge_dropout": 1}, "edge_dropout", "less than 1"),
+        ({"regularization": -1}, "regularization", "greater than or equal to 0"),
+        ({"learning_rate": float("inf")}, "learning_rate", "finite"),
+        ({"k": ""}, "k", "at least 1 item"),
+        ({"k": [0, 20]}, "k", "greater than 0"),
+        ({"monitor": "recall@5"}, None, "'monitor' must be one of .*'recall@10'"),
     ],
 )
 def test_wrong_keys_and_values(keys: dict, field: str | None, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        make_config(keys, "config.yaml")
+        make_config(keys)
     assert caught.value.field == field
-    assert caught.value.file == "config.yaml"
+
+
+def test_a_wrong_value_is_found_in_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("model: mars\n\nmax_epochs: many\n")
+    keys = read_config(path)
+    with pytest.raises(DataError, match="integer") as caught:
+        make_config(keys, path)
+    assert (caught.value.file, caught.value.row) == (str(path), 3)
+    # A flag in place of the file's value is no fault of the file.
+    with pytest.raises(DataError, match="greater than or equal to 1") as caught:
+        make_config({**keys, "max_epochs": 0}, path)
+    assert (caught.value.file, caught.value.row) == (None, None)
+    assert caught.value.field == "max_epochs"
 
 
 def test_write_and_read(tmp_path: Path) -> None:
@@ -154,6 +179,11 @@ def test_wrong_files(
         read_config(path)
     assert caught.value.row == row
     assert caught.value.file == str(path)
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        read_config(tmp_path)
 
 
 def test_empty_file_and_exponents(tmp_path: Path) -> None:

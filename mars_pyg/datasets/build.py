@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.factors import FactorProfiles
+from mars_pyg.modalities import is_feature_modality
 from mars_pyg.transforms import AddFactorValues
 
 
@@ -58,8 +59,8 @@ def build_graph(
 
     Raises:
         DataError: If an id is repeated or empty, an interaction is out of range or in
-            two splits, there is no train interaction, or a text, feature or profile
-            does not fit the items.
+            two splits, there is no train interaction, a text, feature or profile does
+            not fit the items, or a modality has a name that a model cannot use.
     """
     _check_ids(user_ids, "user")
     _check_ids(item_ids, "item")
@@ -194,6 +195,12 @@ def _check_overlap(
 
 def _check_features(x: Tensor, modality: str, item_ids: Sequence[str]) -> None:
     field = f"x_{modality}"
+    if not is_feature_modality(modality):
+        raise DataError(
+            f"{modality!r} cannot be the name of a modality",
+            mend="use another word of letters, digits and underscores",
+            field=field,
+        )
     if x.dim() != 2 or x.size(0) != len(item_ids) or not x.size(1):
         raise DataError(
             f"expected the shape [{len(item_ids)}, D], got {list(x.shape)}",

@@ -33,6 +33,7 @@ from mars_pyg.datasets.catalogue_files import (
 from mars_pyg.datasets.interactions import SPLITS, k_core, split_interactions
 from mars_pyg.datasets.storage import GraphDataset, choose_processed_root, fingerprint
 from mars_pyg.errors import DataError
+from mars_pyg.modalities import is_feature_modality
 from mars_pyg.tables import check_repeated_header, read_table, row_of
 
 if TYPE_CHECKING:
@@ -223,9 +224,17 @@ class FactorDataset(GraphDataset):
                 )
         features = {}
         for file in self.feature_files:
+            modality = file.name.removesuffix(FEATURES)
+            if not is_feature_modality(modality):
+                raise DataError(
+                    f"{modality!r} cannot be the name of a modality",
+                    mend="rename the file to another word of letters, digits and "
+                    f"underscores before {FEATURES!r}",
+                    file=file,
+                )
             x = read_features(file)
             check_features(x, file, self.items_file, len(item_ids))
-            features[file.name.removesuffix(FEATURES)] = x
+            features[modality] = x
         profiles = read_all_profiles(self.profile_folders, item_ids, id_column)
         if self.factor_columns:
             if CATALOGUE in profiles:

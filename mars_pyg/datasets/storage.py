@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, load_tensors
 
 #: Raised whenever the form of processed files changes.
 FORMAT = 1
@@ -87,7 +87,9 @@ class GraphDataset(InMemoryDataset):
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
         """Load what :meth:`save` stored."""
-        data, self.slices = torch.load(path, weights_only=True)
+        data, self.slices = load_tensors(
+            path, "delete the file, so that it is made again"
+        )
         self.data = data_cls.from_dict(data)
 
 

@@ -25,6 +25,10 @@ class SemanticDecoder(torch.nn.Module):
     Shapes:
         - **input:** item embeddings :math:`(N, d)`
         - **output:** logits :math:`(N, V)`
+
+    Raises:
+        ValueError: If :obj:`factor` is no vector of int64, or
+            :obj:`hidden_channels` is not positive.
     """
 
     factor: Tensor
@@ -37,6 +41,10 @@ class SemanticDecoder(torch.nn.Module):
             raise ValueError(
                 f"'factor' must be int64 of shape [V] "
                 f"(got {factor.dtype}, {list(factor.shape)})"
+            )
+        if hidden_channels is not None and hidden_channels < 1:
+            raise ValueError(
+                f"'hidden_channels' must be positive (got {hidden_channels})"
             )
         self.register_buffer("factor", factor, persistent=False)
         channels = [in_channels, factor.numel()]

@@ -43,6 +43,9 @@ class LightGCN(Recommender):
             propagation leaves out. Edges are kept with a probability in proportion to
             :math:`1 / \sqrt{d_u d_i}`, drawn anew each epoch, as in
             `FREEDOM <https://arxiv.org/abs/2211.06924>`_. (default: :obj:`0.0`)
+
+    Raises:
+        ValueError: If an argument is out of its bounds.
     """
 
     def __init__(
@@ -60,6 +63,10 @@ class LightGCN(Recommender):
             raise ValueError(f"'num_layers' must not be negative (got {num_layers})")
         if not 0 <= edge_dropout < 1:
             raise ValueError(f"'edge_dropout' must be in [0, 1) (got {edge_dropout})")
+        if not regularization >= 0:
+            raise ValueError(
+                f"'regularization' must not be negative (got {regularization})"
+            )
         self.embedding_dim = embedding_dim
         self.num_layers = num_layers
         self.regularization = regularization

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.dense.linear import Linear
 
 from mars_pyg.kernels import FactorGraph
+from mars_pyg.modalities import RESERVED, is_feature_modality
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.light_gcn import LightGCN
 from mars_pyg.nn.losses import MARSLoss, SemanticFactorLoss, ViewConsistencyLoss
@@ -141,6 +142,11 @@ class MARS(LightGCN):
         if num_item_layers < 1:
             raise ValueError(
                 f"'num_item_layers' must be positive (got {num_item_layers})"
+            )
+        if decoder_hidden_channels is not None and decoder_hidden_channels < 1:
+            raise ValueError(
+                "'decoder_hidden_channels' must be positive "
+                f"(got {decoder_hidden_channels})"
             )
         self.modalities = _resolve_modalities(data, modalities)
         self.item_graphs = item_graphs
@@ -397,6 +403,12 @@ def _resolve_modalities(
     available = sorted(
         key.removeprefix("x_") for key in data["item"].to_dict() if key.startswith("x_")
     )
+    unusable = [m for m in available if not is_feature_modality(m)]
+    if unusable:
+        raise ValueError(
+            f"'data' has features 'x_{unusable[0]}'; the name of a modality is an "
+            f"identifier, and none of {list(RESERVED)} or of PyTorch's own; rename it"
+        )
     if modalities is None:
         return [*available, "id"]
     chosen = list(dict.fromkeys(modalities))

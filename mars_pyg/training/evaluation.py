@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.training.user_items import UserItems
+from mars_pyg.training.user_items import UserItems, split_edges
 
 
 def evaluate(
@@ -61,13 +61,9 @@ def evaluate(
         raise ValueError(f"'split' must be 'val' or 'test' (got {split!r})")
     if not k or min(k) < 1:
         raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
+    check_held_out(data, split)
     held_out = UserItems.from_data(data, split)
     user = held_out.count.nonzero().view(-1)
-    if user.numel() == 0:
-        raise DataError(
-            f"no user has an item in the {split} split",
-            mend="split the interactions so that some are held out",
-        )
     masked = ("train", "val") if mask_validation and split == "test" else ("train",)
     metrics = LinkPredMetricCollection(
         {
@@ -84,6 +80,23 @@ def evaluate(
         held_out, metrics = held_out.to(chunk.device), metrics.to(chunk.device)
         metrics.update(item, held_out.select(chunk))
     return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def check_held_out(data: HeteroData, split: str) -> None:
+    """Refuse data that cannot be evaluated on a split.
+
+    Args:
+        data: The graph with the splits.
+        split: :obj:`"val"` or :obj:`"test"`.
+
+    Raises:
+        DataError: If the split is missing or empty.
+    """
+    if split_edges(data, split).size(1) == 0:
+        raise DataError(
+            f"no user has an item in the {split} split",
+            mend="split the interactions so that some are held out",
+        )
 
 
 def rank(

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
+from mars_pyg.files import load_tensors
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.callbacks import (
     AtomicCheckpointIO,
@@ -32,7 +33,7 @@ from mars_pyg.training.callbacks import (
     RunCheckpoint,
 )
 from mars_pyg.training.data_module import RecommenderDataModule
-from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.evaluation import check_held_out, evaluate
 from mars_pyg.training.module import RecommenderModule
 
 #: Names of the checkpoints in a run's folder.
@@ -119,11 +120,14 @@ def fit(
             validated epoch; or what to do with such a line. (default: :obj:`True`)
 
     Raises:
-        DataError: If the data cannot be trained on, or :obj:`run_dir` already holds a
-            run, or one of more than :obj:`max_epochs` epochs.
+        DataError: If the data cannot be trained on or has no validation interactions,
+            or :obj:`run_dir` already holds a run, or one of more than
+            :obj:`max_epochs` epochs.
         ValueError: If an option makes no sense.
         KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
     """
+    if not k or min(k) < 1:
+        raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
     metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in k]
     if monitor not in metrics:
         raise ValueError(f"'monitor' must be one of {metrics} (got {monitor!r})")
@@ -134,6 +138,8 @@ def fit(
     validate_every = min(validate_every, max_epochs)
     if patience < 1:
         raise ValueError(f"'patience' must be positive (got {patience})")
+    # Before the first epoch, not after some.
+    check_held_out(data, "val")
     with ExitStack() as stack:
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory())
@@ -230,7 +236,9 @@ def _write_line(line: str) -> None:
 
 
 def _epochs_done(checkpoint: Path) -> int:
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    mend = "delete the run's folder and train anew"
+    epoch: int = load_tensors(checkpoint, mend)["epoch"]
+    return epoch + 1
 
 
 def _make_loggers(folder: Path, epochs: int) -> list[Logger]:

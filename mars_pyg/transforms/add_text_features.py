@@ -37,7 +37,7 @@ class AddTextFeatures(BaseTransform):
             to make them each time. (default: :obj:`None`)
 
     Raises:
-        DataError: If no item has a text.
+        DataError: If no item has a text, or a file in ``cache_dir`` is damaged.
     """
 
     def __init__(
@@ -84,7 +84,14 @@ class AddTextFeatures(BaseTransform):
         path = self._path(name, texts)
         if path is None or not path.exists():
             return None
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+        try:
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        except (ValueError, EOFError) as error:
+            raise DataError(
+                "the file of text features is damaged",
+                mend="delete the file, so that it is made again",
+                file=path,
+            ) from error
 
     def _save(self, name: str, texts: list[str], x: Tensor) -> None:
         path = self._path(name, texts)

@@ -109,6 +109,7 @@ def test_users_without_train_interaction_are_kept_and_counted() -> None:
             "x_image",
             "2 rows hold NaN .* row 1 of the matrix, item 'b'",
         ),
+        ({"features": {"id": torch.ones(3, 2)}}, "x_id", "'id' cannot be the name"),
         ({"profiles": {"text": profiles(4)}}, "text", "4 items, the catalogue has 3"),
     ],
 )

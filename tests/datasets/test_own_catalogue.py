@@ -485,6 +485,14 @@ def test_features_that_do_not_fit(root: Path, x: np.ndarray, message: str) -> No
     assert caught.value.file == str(root / "text_feat.npy")
 
 
+@pytest.mark.parametrize("name", ["", "id", "joint", "union", "a.b", "my-x", "values"])
+def test_features_of_a_name_that_no_model_can_use(root: Path, name: str) -> None:
+    np.save(root / f"{name}_feat.npy", np.ones((5, 2)))
+    with pytest.raises(DataError, match="cannot be the name of a modality") as caught:
+        FactorDataset(root)
+    assert caught.value.file == str(root / f"{name}_feat.npy")
+
+
 def test_files_that_are_missing_or_too_many(root: Path) -> None:
     (root / "items.parquet").write_bytes(b"")
     with pytest.raises(DataError, match=r"more than one of items\.csv"):

@@ -54,3 +54,8 @@ def test_reset_is_reproducible_and_factor_is_no_state() -> None:
 def test_wrong_factor_is_refused(factor: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="'factor'"):
         SemanticDecoder(3, factor)
+
+
+def test_hidden_layer_without_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="'hidden_channels' must be positive"):
+        SemanticDecoder(3, FACTOR, hidden_channels=0)

@@ -122,7 +122,14 @@ def test_state_holds_parameters_only_and_moves(data: HeteroData) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [{"embedding_dim": 0}, {"num_layers": -1}, {"edge_dropout": 1.0}]
+    "option",
+    [
+        {"embedding_dim": 0},
+        {"num_layers": -1},
+        {"edge_dropout": 1.0},
+        {"regularization": -0.1},
+        {"regularization": float("nan")},
+    ],
 )
 def test_wrong_options_are_refused(data: HeteroData, option: dict) -> None:
     with pytest.raises(ValueError, match=f"'{next(iter(option))}'"):

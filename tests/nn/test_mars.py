@@ -339,6 +339,16 @@ def test_without_profiles(data: HeteroData) -> None:
     assert model.loss(*TRIPLETS)["loss"].isfinite()
 
 
+@pytest.mark.parametrize("name", ["id", "joint", "union", "a.b", "", "values"])
+def test_features_of_a_name_that_means_something_else(
+    data: HeteroData, name: str
+) -> None:
+    named = data.clone()
+    named["item"][f"x_{name}"] = named["item"].x_text
+    with pytest.raises(ValueError, match=f"'x_{name}'.*rename it"):
+        MARS(named)
+
+
 def test_wrong_options_are_refused(data: HeteroData) -> None:
     for option in (
         {"item_graphs": "all"},
@@ -347,6 +357,7 @@ def test_wrong_options_are_refused(data: HeteroData) -> None:
         {"factor_source": "words"},
         {"semantic_items": "some"},
         {"num_item_layers": 0},
+        {"decoder_hidden_channels": 0},
         {"modalities": []},
         {"modalities": ["sound"]},
         {"engine": "cuda"},

@@ -245,6 +245,8 @@ def test_a_folder_with_a_run_is_not_overwritten(
     ("options", "message"),
     [
         ({"monitor": "recall@20"}, "'monitor'"),
+        ({"k": []}, "'k' must hold positive cuts"),
+        ({"k": [0]}, "'k' must hold positive cuts"),
         ({"validate_every": 0}, "'validate_every'"),
         ({"max_epochs": 0}, "'max_epochs'"),
         ({"patience": 0}, "'patience'"),
@@ -254,6 +256,17 @@ def test_a_folder_with_a_run_is_not_overwritten(
 def test_wrong_options(graph: HeteroData, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(make(graph), graph, **{**OPTIONS, **options})
+
+
+def test_without_validation_nothing_is_trained(graph: HeteroData) -> None:
+    bare = graph.clone()
+    store = bare["user", "interacts", "item"]
+    store.val_edge_index = store.val_edge_index[:, :0]
+    model = make(bare)
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(DataError, match="no user has an item in the val split"):
+        fit(model, bare, max_epochs=1, **OPTIONS)
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 def test_other_data_is_refused(graph: HeteroData, tmp_path: Path) -> None:

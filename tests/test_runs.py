@@ -1,0 +1,105 @@
+"""What a run refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mars_pyg import DataError
+from mars_pyg.config import make_config
+from mars_pyg.runs import load_data, load_run, train
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A catalogue of titles, without factors."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    items = ["id,title,color", *(f"i{i},Thing {i},c{i % 3}" for i in range(12))]
+    pairs = [(u, (u * 5 + 2 * i) % 12) for u in range(20) for i in range(5)]
+    lines = ["user,item", *(f"u{user},i{item}" for user, item in pairs)]
+    (folder / "items.csv").write_text("\n".join(items))
+    (folder / "interactions.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_items_without_factors(shop: Path) -> None:
+    keys = {"dataset": str(shop), "text_model": "tfidf"}
+    with pytest.raises(DataError, match="the items have no factors") as caught:
+        load_data(make_config(keys))
+    assert "--factor-columns" in caught.value.mend
+    assert "--item-graphs structure" in caught.value.mend
+    # What the message says to do is enough.
+    for mended in ({"factor_columns": "color"}, {"item_graphs": "structure"}):
+        data = load_data(make_config({**keys, **mended}))
+        assert ("item", "similar", "item") in data.edge_types
+    assert "x_text" not in load_data(make_config({**keys, "model": "bpr"}))["item"]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "split"), [("0.9,0,0.1", "val"), ("0.9,0.1,0", "test")]
+)
+def test_an_empty_split_is_told_before_training(
+    shop: Path, tmp_path: Path, ratios: str, split: str
+) -> None:
+    config = make_config({"dataset": str(shop), "model": "bpr", "ratios": ratios})
+    with pytest.raises(DataError, match=f"no user has an item in the {split} split"):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def damage(path: Path, how: str) -> None:
+    """Spoil a file that torch.save wrote."""
+    whole = path.read_bytes()
+    if how == "garbage":
+        path.write_text("garbage")
+    elif how == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        torch.save({"path": path} if how == "code" else {"a": 1}, path)
+
+
+@pytest.mark.parametrize("how", ["garbage", "cut", "empty", "code", "foreign"])
+def test_damaged_files(shop: Path, tmp_path: Path, how: str) -> None:
+    config = make_config(
+        {"dataset": str(shop), "model": "bpr", "max_epochs": 1, "accelerator": "cpu"}
+    )
+    run = tmp_path / "run"
+    train(config, run, progress=False)
+    best = (run / "best.ckpt").read_bytes()
+    damage(run / "best.ckpt", how)
+    with pytest.raises(DataError, match=r"damaged|no checkpoint") as caught:
+        load_run(run)
+    assert caught.value.file == str(run / "best.ckpt")
+    (run / "best.ckpt").write_bytes(best)
+    assert load_run(run).config.model == "bpr"
+    if how == "foreign":
+        return
+    damage(run / "last.ckpt", how)
+    with pytest.raises(DataError, match="damaged") as caught:
+        train(config, run, resume=True, progress=False)
+    assert caught.value.file == str(run / "last.ckpt")
+    (graph,) = (shop / "processed").glob("*.pt")
+    damage(graph, how)
+    with pytest.raises(DataError, match="damaged") as caught:
+        load_run(run)
+    assert caught.value.file == str(graph)
+    graph.unlink()
+    load_run(run)
+
+
+def test_damaged_text_features(shop: Path) -> None:
+    config = make_config(
+        {"dataset": str(shop), "text_model": "tfidf", "factor_columns": "color"}
+    )
+    load_data(config)
+    (features,) = (shop / "processed").glob("text-*.npy")
+    for content in (b"garbage", b"", features.read_bytes()[:200]):
+        features.write_bytes(content)
+        with pytest.raises(DataError, match="features is damaged") as caught:
+            load_data(config)
+        assert caught.value.file == str(features)
