@@ -11,6 +11,8 @@ from torch.utils._pytree import tree_map
 from torch_geometric.data import HeteroData
 
 from mars_pyg.kernels import SparseMatrix
+from mars_pyg.kernels.precision import sum_dtype
+from mars_pyg.nn.light_gcn_propagation import propagate_layers
 from mars_pyg.nn.losses import BPRLoss
 from mars_pyg.nn.recommender import Recommender
 
@@ -73,11 +75,12 @@ class LightGCN(Recommender):
         self.edge_dropout = edge_dropout
         self.user_embedding = torch.nn.Embedding(self.num_users, embedding_dim)
         self.item_embedding = torch.nn.Embedding(self.num_items, embedding_dim)
-        self.bpr = BPRLoss(lambda_reg=regularization)
+        self.bpr = BPRLoss()
         # Graphs move with the module, and are no part of its state.
         self._graphs: dict[str, Any] = {
             "interactions": self._normalize(data[INTERACTS].edge_index)
         }
+        self._cast: tuple[torch.dtype, dict[str, Any]] | None = None
         LightGCN.reset_parameters(self)
 
     def reset_parameters(self) -> None:
@@ -87,14 +90,12 @@ class LightGCN(Recommender):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate, and return the users ``[U, d]`` and the items ``[N, d]``."""
-        user = user_sum = self.user_embedding.weight
-        item = item_sum = self.item_embedding.weight
-        matrix = self._interactions()
-        for _ in range(self.num_layers):
-            user, item = matrix.matmul(item), matrix.t().matmul(user)
-            user_sum, item_sum = user_sum + user, item_sum + item
-        scale = 1 / (self.num_layers + 1)
-        return user_sum * scale, item_sum * scale
+        return propagate_layers(
+            self.user_embedding.weight,
+            self.item_embedding.weight,
+            self._interactions(),
+            self.num_layers,
+        )
 
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor
@@ -120,12 +121,32 @@ class LightGCN(Recommender):
         kept = key.topk(num_kept, largest=False, sorted=False).indices.sort().values
         edges = torch.stack([matrix.rows(), matrix.col.long()])
         self._graphs["kept"] = self._normalize(edges[:, kept.to(edges.device)])
+        self._cast = None
+
+    def graphs(self) -> dict[str, Any]:
+        """The graphs, their weights in the dtype in which this model sums.
+
+        They are kept in float64, and cast once, not at every product.
+        """
+        dtype = sum_dtype(self.user_embedding.weight.dtype)
+        if self._cast is None or self._cast[0] != dtype:
+            cast = tree_map(
+                lambda leaf: (
+                    leaf.to(dtype)
+                    if isinstance(leaf, Tensor) and leaf.is_floating_point()
+                    else leaf
+                ),
+                self._graphs,
+            )
+            self._cast = dtype, cast
+        return self._cast[1]
 
     def _interactions(self) -> SparseMatrix:
         """The interactions to propagate over: all, but for dropped ones in training."""
-        if self.training:
-            return self._graphs.get("kept", self._graphs["interactions"])
-        return self._graphs["interactions"]
+        graphs = self.graphs()
+        if self.training and "kept" in graphs:
+            return graphs["kept"]
+        return graphs["interactions"]
 
     def _normalize(self, edge_index: Tensor) -> SparseMatrix:
         user, item = edge_index
@@ -146,19 +167,19 @@ class LightGCN(Recommender):
     ) -> Tensor:
         """BPR loss; rows of the user embedding and ``item_tables`` are regularised."""
         users, items = representations
-        # embedding() has a faster gradient than indexing.
+        # embedding() has a faster gradient than indexing, and one call than two.
         triplet_user = torch.nn.functional.embedding(user, users)
-        scores = (
-            (triplet_user * torch.nn.functional.embedding(index, items)).sum(dim=-1)
-            for index in (positive, negative)
-        )
+        pairs = torch.cat([positive, negative])
+        triplet_items = torch.nn.functional.embedding(pairs, items)
+        scores = (triplet_user * triplet_items.view(2, *triplet_user.shape)).sum(dim=-1)
+        loss = self.bpr(scores[0], scores[1])
         if self.regularization == 0:
-            return self.bpr(*scores)
-        rows = [self.user_embedding(user)]
+            return loss
+        # A row's square counts as often as the row is in a triplet: no row is copied.
+        squares = _weighted_square(self.user_embedding.weight, user)
         for table in item_tables:
-            for index in (positive, negative):
-                rows.append(torch.nn.functional.embedding(index, table))
-        return self.bpr(*scores, torch.cat(rows))
+            squares = squares + _weighted_square(table, pairs)
+        return loss + self.regularization * squares / max(user.numel(), 1)
 
     def _apply(self, fn: Any, recurse: bool = True) -> LightGCN:
         super()._apply(fn, recurse)
@@ -170,6 +191,7 @@ class LightGCN(Recommender):
             lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf,
             self._graphs,
         )
+        self._cast = None
         return self
 
     def __repr__(self) -> str:
@@ -177,6 +199,12 @@ class LightGCN(Recommender):
             f"{self.__class__.__name__}({self.num_users}, {self.num_items}, "
             f"embedding_dim={self.embedding_dim}, num_layers={self.num_layers})"
         )
+
+
+def _weighted_square(table: Tensor, index: Tensor) -> Tensor:
+    """The sum of the squares of the rows ``index`` of a table."""
+    count = torch.bincount(index, minlength=table.size(0)).to(table.dtype)
+    return count @ table.square().sum(dim=1)
 
 
 class BPR(LightGCN):

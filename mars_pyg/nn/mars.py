@@ -355,8 +355,9 @@ class MARS(LightGCN):
         r"""Eq. 6 to 8, :math:`\mathbf{H}^m` ``[N, d]``."""
         if self.item_graphs == "concat":
             return x
-        graph = self._graphs["factors"].get(view, self._graphs["factors"]["union"])
-        structure = self._graphs["structure"].get(view)
+        graphs = self.graphs()
+        graph = graphs["factors"].get(view, graphs["factors"]["union"])
+        structure = graphs["structure"].get(view)
         for conv in self._layers(view):
             x = conv(x, graph, struct_edge_index=structure)
         return x

@@ -7,6 +7,7 @@ from torch_geometric.nn import LightGCN as PyGLightGCN
 from torch_geometric.utils import to_undirected
 
 from mars_pyg import BPR, LightGCN, SyntheticFactorDataset
+from mars_pyg.nn.light_gcn_propagation import propagate_layers
 
 INTERACTS = ("user", "interacts", "item")
 
@@ -38,6 +39,20 @@ def test_equals_pyg(data: HeteroData, num_layers: int) -> None:
     )
     (wanted,) = torch.autograd.grad((expected * probe).sum(), [other.embedding.weight])
     torch.testing.assert_close(torch.cat(gradients), wanted, atol=1e-10, rtol=0)
+
+
+def test_gradcheck_of_the_propagation(data: HeteroData) -> None:
+    matrix = LightGCN(data, 2)._graphs["interactions"]
+    embeddings = [
+        torch.randn(size, 2, dtype=torch.float64, requires_grad=True)
+        for size in (40, 30)
+    ]
+
+    def run(user: torch.Tensor, item: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return propagate_layers(user, item, matrix, 3)
+
+    assert torch.autograd.gradcheck(run, embeddings)
+    assert torch.autograd.gradgradcheck(run, embeddings)
 
 
 def test_bpr_is_light_gcn_without_layers(data: HeteroData) -> None:
