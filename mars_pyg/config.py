@@ -209,6 +209,9 @@ class TrainingOptions(BaseModel):
 
     max_epochs: int = Field(500, ge=1, description="largest number of epochs")
     batch_size: int = Field(8192, ge=1, description="triplets in a batch")
+    max_steps: int = Field(
+        32, ge=1, description="most steps of an epoch, for which batches grow"
+    )
     learning_rate: float = Field(4e-3, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of Adam")
     validate_every: int = Field(5, ge=1, description="epochs between validations")
@@ -223,6 +226,11 @@ class TrainingOptions(BaseModel):
     )
     chunk_size: int = Field(
         1024, ge=1, description="users that an evaluation scores at once"
+    )
+    num_eval_users: int | None = Field(
+        None,
+        ge=1,
+        description="users that an evaluation averages over; all unless given",
     )
     seed: int = Field(
         0, ge=0, lt=2**32, description="seed of the model and the training"

@@ -152,7 +152,14 @@ def train(
     write_config(resolved, folder / CONFIG)
     metrics = {
         "val": result.val,
-        "test": evaluate(recommender, data, "test", config.k, config.chunk_size),
+        "test": evaluate(
+            recommender,
+            data,
+            "test",
+            config.k,
+            config.chunk_size,
+            num_users=config.num_eval_users,
+        ),
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "seconds_per_epoch": result.seconds_per_epoch,

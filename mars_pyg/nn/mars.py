@@ -22,6 +22,8 @@ ITEM_GRAPHS = ("factors+structure", "factors", "structure", "concat", "none")
 FUSIONS = ("joint", "mean", "gated")
 ITEM_INPUTS = ("features", "id")
 SEMANTIC_ITEMS = ("batch", "all")
+#: A step predicts the values of so many items of a batch at most.
+MAX_SEMANTIC_ITEMS = 2**14
 
 
 class MARS(LightGCN):
@@ -94,7 +96,8 @@ class MARS(LightGCN):
         semantic_weight (float, optional): :math:`\lambda`. (default: :obj:`0.001`)
         view_weight (float, optional): :math:`\eta`. (default: :obj:`0.01`)
         semantic_items (str, optional): Items whose labels a step predicts:
-            :obj:`"batch"` or :obj:`"all"`. (default: :obj:`"batch"`)
+            :obj:`"batch"`, a sample of 16,384 where a batch has more, or :obj:`"all"`.
+            (default: :obj:`"batch"`)
         decoder_hidden_channels (int, optional): Hidden width of the semantic decoder;
             :obj:`None` makes it linear. (default: :obj:`None`)
         regularization (float, optional): See :class:`LightGCN`.
@@ -278,6 +281,10 @@ class MARS(LightGCN):
         if self.decoder is not None:
             if self.semantic_items == "batch":
                 index = torch.cat([positive, negative]).unique()
+                if index.numel() > MAX_SEMANTIC_ITEMS:
+                    # A sample has the same mean, and bounds the logits of all values.
+                    order = torch.randperm(index.numel(), device=index.device)
+                    index = index[order[:MAX_SEMANTIC_ITEMS]]
             else:
                 index = torch.arange(self.num_items, device=user.device)
             target, mask = self._labels(index)

@@ -30,6 +30,8 @@ class TripletBatches:
         num_users: Number of users.
         num_items: Number of items.
         batch_size: Number of triplets in a batch; the last one may be smaller.
+        max_steps: The most batches of an epoch, for which batches grow; :obj:`None`
+            for any number.
         seed: The seed of the run.
         current_epoch: Tells the epoch that an iteration is for.
 
@@ -43,11 +45,14 @@ class TripletBatches:
         num_users: int,
         num_items: int,
         batch_size: int,
+        max_steps: int | None,
         seed: int,
         current_epoch: Callable[[], int],
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"'batch_size' must be positive (got {batch_size})")
+        if max_steps is not None and max_steps < 1:
+            raise ValueError(f"'max_steps' must be positive (got {max_steps})")
         self.sampler = NegativeSampler(edge_index, num_users, num_items)
         usable = self.sampler.has_negative[edge_index[0]]
         left_out = int((~usable).sum())
@@ -65,6 +70,8 @@ class TripletBatches:
                 usable.numel(),
             )
         self.user, self.positive = edge_index[:, usable].contiguous()
+        if max_steps is not None:
+            batch_size = max(batch_size, -(-self.user.numel() // max_steps))
         self.batch_size = batch_size
         self.seed = seed
         self.current_epoch = current_epoch
@@ -97,6 +104,10 @@ class RecommenderDataModule(LightningDataModule):
             :class:`~mars_pyg.training.user_items.UserItems`.
         batch_size (int, optional): Number of triplets in a batch.
             (default: :obj:`8192`)
+        max_steps (int, optional): The most steps of an epoch. Every step propagates
+            over the whole graph, so that an epoch of batches of one size takes time in
+            proportion to the square of the interactions; with this many steps at most,
+            larger data has larger batches instead. (default: :obj:`None`, any number)
         seed (int, optional): Seed of the shuffles and negatives. Those of an epoch
             depend on the seed and the epoch alone. (default: :obj:`0`)
 
@@ -104,13 +115,20 @@ class RecommenderDataModule(LightningDataModule):
         DataError: If there is nothing to train on.
     """
 
-    def __init__(self, data: HeteroData, batch_size: int = 8192, seed: int = 0) -> None:
+    def __init__(
+        self,
+        data: HeteroData,
+        batch_size: int = 8192,
+        max_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.batches = TripletBatches(
             split_edges(data, "train"),
             data["user"].num_nodes,
             data["item"].num_nodes,
             batch_size,
+            max_steps,
             seed,
             lambda: self._epoch,
         )

@@ -12,6 +12,9 @@ from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.user_items import UserItems, split_edges
 
+#: Scores that are held at once, 256 MiB of them in single precision.
+MAX_SCORES = 2**26
+
 
 def evaluate(
     recommender: Recommender,
@@ -20,6 +23,7 @@ def evaluate(
     k: Sequence[int] = (10, 20),
     chunk_size: int = 1024,
     mask_validation: bool = False,
+    num_users: int | None = None,
 ) -> dict[str, float]:
     r"""Computes Recall and NDCG of a recommender over the full catalogue.
 
@@ -38,10 +42,13 @@ def evaluate(
             :class:`~mars_pyg.training.user_items.UserItems`.
         split: :obj:`"val"` or :obj:`"test"`. (default: :obj:`"val"`)
         k: The cuts :math:`K`. (default: :obj:`(10, 20)`)
-        chunk_size: Number of users that are scored at once; it bounds the memory, which
-            is ``chunk_size`` times the number of items. (default: :obj:`1024`)
+        chunk_size: Number of users that are scored at once; see :func:`rank`.
+            (default: :obj:`1024`)
         mask_validation: Whether validation items are no candidates at test. Published
             figures leave them in. (default: :obj:`False`)
+        num_users: Average over so many of the users, always the same ones, drawn at
+            random; over all of them where there are no more. (default: :obj:`None`,
+            all)
 
     Returns:
         :obj:`"recall@10"`, :obj:`"ndcg@10"` and so on.
@@ -64,6 +71,11 @@ def evaluate(
     check_held_out(data, split)
     held_out = UserItems.from_data(data, split)
     user = held_out.count.nonzero().view(-1)
+    if num_users is not None:
+        if num_users < 1:
+            raise ValueError(f"'num_users' must be positive (got {num_users})")
+        order = torch.randperm(len(user), generator=torch.Generator().manual_seed(0))
+        user = user[order[:num_users].sort().values]
     masked = ("train", "val") if mask_validation and split == "test" else ("train",)
     metrics = LinkPredMetricCollection(
         {
@@ -117,7 +129,9 @@ def rank(
         user: User indices ``[B]``, int64.
         k: Number of items per user; all items where there are fewer.
         seen: Items that are no candidates for a user. (default: :obj:`None`)
-        chunk_size: Number of users that are scored at once. (default: :obj:`1024`)
+        chunk_size: Number of users that are scored at once, at most: where there are
+            many items it is fewer, so that their scores take no more than 256 MiB.
+            (default: :obj:`1024`)
 
     Yields:
         The users of a chunk ``[C]``, and their scores and items ``[C, min(k, N)]``,
@@ -132,6 +146,7 @@ def rank(
             f"'k' and 'chunk_size' must be positive (got {k} and {chunk_size})"
         )
     representations = compute_representations(recommender)
+    chunk_size = max(1, min(chunk_size, MAX_SCORES // max(recommender.num_items, 1)))
     device = representations[0].device
     seen = None if seen is None else seen.to(device)
     for chunk in user.to(device).split(chunk_size):

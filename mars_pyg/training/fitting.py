@@ -66,6 +66,7 @@ def fit(
     *,
     max_epochs: int = 500,
     batch_size: int = 8192,
+    max_steps: int | None = 32,
     learning_rate: float = 4e-3,
     weight_decay: float = 0.0,
     validate_every: int = 5,
@@ -73,6 +74,7 @@ def fit(
     monitor: str = "recall@20",
     k: Sequence[int] = (10, 20),
     chunk_size: int = 1024,
+    num_eval_users: int | None = None,
     seed: int = 0,
     run_dir: str | PathLike[str] | None = None,
     resume: bool = False,
@@ -95,6 +97,8 @@ def fit(
             :class:`~mars_pyg.training.user_items.UserItems`.
         max_epochs: Largest number of epochs. (default: :obj:`500`)
         batch_size: Number of triplets in a batch. (default: :obj:`8192`)
+        max_steps: The most steps of an epoch, for which batches grow; see
+            :class:`~mars_pyg.training.RecommenderDataModule`. (default: :obj:`32`)
         learning_rate: Learning rate of Adam. (default: :obj:`4e-3`)
         weight_decay: Weight decay of Adam. (default: :obj:`0.0`)
         validate_every: Epochs between validations, at most :obj:`max_epochs`.
@@ -105,6 +109,8 @@ def fit(
             (default: :obj:`"recall@20"`)
         k: Cuts of the metrics. (default: :obj:`(10, 20)`)
         chunk_size: Users that an evaluation scores at once. (default: :obj:`1024`)
+        num_eval_users: Users that a validation averages over; see
+            :func:`~mars_pyg.training.evaluate`. (default: :obj:`None`, all)
         seed: Seed of shuffles, negatives and what else training draws; the model's
             start is the caller's. (default: :obj:`0`)
         run_dir: The run's folder; :obj:`None` for a temporary one, without logs.
@@ -203,6 +209,7 @@ def fit(
             weight_decay=weight_decay,
             k=k,
             chunk_size=chunk_size,
+            num_eval_users=num_eval_users,
             seed=seed,
         )
         device = trainer.strategy.root_device
@@ -214,7 +221,7 @@ def fit(
         with _plain_interrupts():
             trainer.fit(
                 module,
-                datamodule=RecommenderDataModule(data, batch_size, seed),
+                datamodule=RecommenderDataModule(data, batch_size, max_steps, seed),
                 ckpt_path=last if resume else None,
             )
         peak_mib = _peak_mib(device)
@@ -226,7 +233,7 @@ def fit(
         epochs=trainer.current_epoch,
         seconds_per_epoch=statistics.median(timer.seconds) if timer.seconds else None,
         peak_mib=peak_mib,
-        val=evaluate(recommender, data, "val", k, chunk_size),
+        val=evaluate(recommender, data, "val", k, chunk_size, num_users=num_eval_users),
     )
 
 

@@ -39,6 +39,8 @@ class RecommenderModule(LightningModule):
             (default: :obj:`1024`)
         mask_validation (bool, optional): See :func:`~mars_pyg.training.evaluate`.
             (default: :obj:`False`)
+        num_eval_users (int, optional): Users that an evaluation averages over; see
+            :func:`~mars_pyg.training.evaluate`. (default: :obj:`None`, all)
         seed (int, optional): Seed of what is random in training. (default: :obj:`0`)
     """
 
@@ -51,6 +53,7 @@ class RecommenderModule(LightningModule):
         k: Sequence[int] = (10, 20),
         chunk_size: int = 1024,
         mask_validation: bool = False,
+        num_eval_users: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -61,6 +64,7 @@ class RecommenderModule(LightningModule):
         self.k = tuple(k)
         self.chunk_size = chunk_size
         self.mask_validation = mask_validation
+        self.num_eval_users = num_eval_users
         self.seed = seed
         self._validated: dict[str, float] = {}
 
@@ -139,5 +143,6 @@ class RecommenderModule(LightningModule):
             self.k,
             self.chunk_size,
             self.mask_validation,
+            self.num_eval_users,
         )
         return {f"{split}/{name}": value for name, value in metrics.items()}

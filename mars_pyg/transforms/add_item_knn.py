@@ -12,7 +12,11 @@ from torch_geometric.transforms import BaseTransform
 from tqdm import tqdm
 
 from mars_pyg.errors import DataError
+from mars_pyg.transforms.item_cells import nearby_items
 
+SEARCHES = ("auto", "exact", "approximate")
+#: The most items that are compared with all others unless it is asked for.
+MAX_EXACT = 100_000
 #: Similarities that are equal on this grid are ties.
 GRID = 1e-5
 
@@ -42,7 +46,12 @@ class AddItemKNN(BaseTransform):
     start. Each item of such a group is then chosen by nearly the same number of
     others.
 
-    Memory is in :math:`O(B \cdot N)` for ``block_size`` :math:`B`.
+    **Search.** ``"exact"`` compares all items with all, block by block, in
+    :math:`O(N^2)` time and :math:`O(B \cdot N)` memory for ``block_size`` :math:`B`.
+    ``"approximate"`` makes cells of some 500 near items by k-means, and compares the
+    items of a cell with those of the 16 cells that are nearest to it, an inverted file
+    index (`Jégou et al., 2011 <https://doi.org/10.1109/TPAMI.2010.57>`_). ``"auto"`` is
+    exact up to 100,000 items.
 
     Args:
         k: Number of neighbours, the item itself included. With fewer items, all are
@@ -53,7 +62,8 @@ class AddItemKNN(BaseTransform):
             (default: :obj:`None`)
         block_size: Number of items that are compared with all at once.
             (default: :obj:`1024`)
-        seed: Seed of the order among ties. (default: :obj:`0`)
+        search: ``"auto"``, ``"exact"`` or ``"approximate"``. (default: ``"auto"``)
+        seed: Seed of the order among ties, and of the cells. (default: :obj:`0`)
 
     Raises:
         DataError: If a feature holds NaN or infinite numbers, is not a matrix with a
@@ -66,12 +76,15 @@ class AddItemKNN(BaseTransform):
         attrs: Sequence[str] | None = None,
         weights: Mapping[str, float] | None = None,
         block_size: int = 1024,
+        search: str = "auto",
         seed: int = 0,
     ) -> None:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         if block_size < 1:
             raise ValueError(f"block_size must be at least 1, got {block_size}")
+        if search not in SEARCHES:
+            raise ValueError(f"search must be one of {SEARCHES}, got {search!r}")
         if attrs is not None and not attrs:
             raise ValueError("attrs must name at least one feature")
         for name, weight in (weights or {}).items():
@@ -83,6 +96,7 @@ class AddItemKNN(BaseTransform):
         self.attrs = None if attrs is None else list(attrs)
         self.weights = dict(weights or {})
         self.block_size = block_size
+        self.search = search
         self.seed = seed
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -114,33 +128,55 @@ class AddItemKNN(BaseTransform):
         num_items = x.size(0)
         missing = (x == 0).all(dim=1)
         rotation = _spread(x, self.seed)
-        neighbors, items = [], []
-        for start in tqdm(
-            range(0, num_items, self.block_size),
-            desc="Nearest items",
-            unit="block",
-            disable=num_items < 50_000,
+        approximate = self.search == "approximate" or (
+            self.search == "auto" and num_items > MAX_EXACT
+        )
+        blocks: Sequence[tuple[Tensor, Tensor]]
+        if approximate:
+            blocks = nearby_items(x, (~missing).nonzero().view(-1), self.seed)
+        else:
+            everything = torch.arange(num_items, device=x.device)
+            blocks = [
+                (block, everything) for block in everything.split(self.block_size)
+            ]
+        # An item without features has itself alone, whatever it is compared with.
+        alone = missing.nonzero().view(-1) if approximate else missing.new_empty(0)
+        neighbors, items = [alone.long()], [alone.long()]
+        for item, candidate in tqdm(
+            blocks, desc="Nearest items", unit="block", disable=num_items < 50_000
         ):
-            block = slice(start, start + self.block_size)
-            # A block's largest tensors are `key` and one temporary, [B, N].
-            key = (x[block] @ x.t()).double().div_(GRID).round_()
-            key += (rotation[block, None] + rotation).frac_()
-            key[:, missing] = -torch.inf
-            key[missing[block]] = -torch.inf
-            row = torch.arange(key.size(0), device=x.device)
-            key[row, row + start] = torch.inf
-            value, neighbor = key.topk(min(self.k, num_items), dim=1)
-            row, column = (value > -torch.inf).nonzero(as_tuple=True)
-            neighbors.append(neighbor[row, column])
-            items.append(row + start)
-        if not neighbors:
-            return torch.empty(2, 0, dtype=torch.long, device=x.device)
-        return torch.stack([torch.cat(neighbors), torch.cat(items)])
+            neighbor, row = self._nearest(x, item, candidate, missing, rotation)
+            neighbors.append(neighbor)
+            items.append(row)
+        edge_index = torch.stack([torch.cat(neighbors), torch.cat(items)])
+        if approximate:
+            edge_index = edge_index[:, edge_index[1].argsort(stable=True)]
+        return edge_index
+
+    def _nearest(
+        self,
+        x: Tensor,
+        item: Tensor,
+        candidate: Tensor,
+        missing: Tensor,
+        rotation: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The nearest candidates of some items, and whose they are, sorted by item."""
+        # A block's largest tensors are `key` and one temporary, [B, C].
+        other = x if candidate.numel() == x.size(0) else x[candidate]
+        key = (x[item] @ other.t()).double().div_(GRID).round_()
+        key += (rotation[item, None] + rotation[candidate]).frac_()
+        key[:, missing[candidate]] = -torch.inf
+        key[missing[item]] = -torch.inf
+        key[item[:, None] == candidate] = torch.inf
+        value, place = key.topk(min(self.k, candidate.numel()), dim=1)
+        row, column = (value > -torch.inf).nonzero(as_tuple=True)
+        return candidate[place[row, column]], item[row]
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(k={self.k}, attrs={self.attrs}, "
-            f"weights={self.weights}, seed={self.seed})"
+            f"weights={self.weights}, search={self.search!r}, seed={self.seed})"
         )
 
 
