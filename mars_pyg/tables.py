@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mars_pyg.errors import DataError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
@@ -87,6 +87,48 @@ def check_repeated_header(
             mend="remove the line, as is left over when files are joined",
             file=file,
             row=row_of(int(repeated.argmax()), file),
+        )
+
+
+def check_column(table: DataFrame, name: str, file: str | PathLike[str]) -> None:
+    """Refuse a table without a column."""
+    if name not in table.columns:
+        raise DataError(
+            f"the column is missing; there are {', '.join(map(str, table.columns))}",
+            mend="name the column that holds it, or add it",
+            file=file,
+            row=None if is_parquet(file) else 1,
+            field=name,
+        )
+
+
+def check_ids(ids: Series, file: str | PathLike[str]) -> Series:
+    """Strip ids, and refuse missing ones."""
+    ids = ids.str.strip()
+    fault = ids.str.lower().isin(["", "nan"]).to_numpy()
+    if fault.any():
+        index = int(fault.argmax())
+        raise DataError(
+            f"the id is missing (got {ids.iloc[index]!r})",
+            mend="write the id, or remove the row",
+            file=file,
+            row=row_of(index, file),
+            field=str(ids.name),
+        )
+    return ids
+
+
+def check_unique(table: DataFrame, name: str, file: str | PathLike[str]) -> None:
+    """Refuse an id that is in two rows of a table."""
+    fault = table[name].duplicated().to_numpy()
+    if fault.any():
+        index = int(fault.argmax())
+        raise DataError(
+            f"the id {str(table[name].iloc[index])!r} is there twice",
+            mend="keep one row per id",
+            file=file,
+            row=row_of(index, file),
+            field=name,
         )
 
 

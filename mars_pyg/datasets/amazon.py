@@ -17,7 +17,6 @@ from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
     CATALOGUE,
-    check_unique,
     column_profiles,
     read_features,
     read_profiles,
@@ -29,7 +28,7 @@ from mars_pyg.datasets.storage import (
     fingerprint,
 )
 from mars_pyg.errors import DataError
-from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.tables import check_repeated_header, check_unique, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
 
 if TYPE_CHECKING:

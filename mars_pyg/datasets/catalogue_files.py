@@ -15,7 +15,7 @@ from torch import Tensor
 from mars_pyg.errors import DataError
 from mars_pyg.factors import FactorProfiles, FactorSchema
 from mars_pyg.factors.schema import SEPARATOR
-from mars_pyg.tables import is_parquet, row_of
+from mars_pyg.tables import check_column, row_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -43,20 +43,6 @@ def find_table(folder: Path, name: str) -> Path:
             file=folder,
         )
     return found[0]
-
-
-def check_unique(table: DataFrame, name: str, file: Path) -> None:
-    """Refuse an id that is in two rows of a table."""
-    fault = table[name].duplicated().to_numpy()
-    if fault.any():
-        index = int(fault.argmax())
-        raise DataError(
-            f"the id {str(table[name].iloc[index])!r} is there twice",
-            mend="keep one row per id",
-            file=file,
-            row=row_of(index, file),
-            field=name,
-        )
 
 
 def read_features(file: Path) -> Tensor:
@@ -230,39 +216,11 @@ def find_profiles(
     return [(candidate, find_table(candidate, "profiles")) for candidate in found]
 
 
-def check_column(table: DataFrame, name: str, file: Path) -> None:
-    """Refuse a table without a column."""
-    if name not in table.columns:
-        raise DataError(
-            f"the column is missing; there are {', '.join(map(str, table.columns))}",
-            mend="name the column that holds it, or add it",
-            file=file,
-            row=None if is_parquet(file) else 1,
-            field=name,
-        )
-
-
 def log_unread(table: DataFrame, read: Sequence[str], file: Path) -> None:
     """Log the columns of a table that are not read."""
     others = [str(name) for name in table.columns if name not in read]
     if others:
         logger.info("%s: columns not read: %s", file, ", ".join(others))
-
-
-def check_ids(ids: Series, file: Path) -> Series:
-    """Strip ids, and refuse missing ones."""
-    ids = ids.str.strip()
-    fault = ids.str.lower().isin(["", "nan"]).to_numpy()
-    if fault.any():
-        index = int(fault.argmax())
-        raise DataError(
-            f"the id is missing (got {ids.iloc[index]!r})",
-            mend="write the id, or remove the row",
-            file=file,
-            row=row_of(index, file),
-            field=str(ids.name),
-        )
-    return ids
 
 
 def parse_times(cells: Series, file: Path) -> Series:

@@ -17,10 +17,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
     CATALOGUE,
-    check_column,
     check_features,
-    check_ids,
-    check_unique,
     column_profiles,
     find_images,
     find_profiles,
@@ -33,7 +30,14 @@ from mars_pyg.datasets.catalogue_files import (
 from mars_pyg.datasets.interactions import SPLITS, k_core, split_interactions
 from mars_pyg.datasets.storage import GraphDataset, choose_processed_root, fingerprint
 from mars_pyg.errors import DataError
-from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.tables import (
+    check_column,
+    check_ids,
+    check_repeated_header,
+    check_unique,
+    read_table,
+    row_of,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
