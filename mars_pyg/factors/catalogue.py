@@ -38,6 +38,8 @@ class ItemCatalogue:
             empty list where there are none. (default: :obj:`[]`)
         features: Features ``[N, D]`` by modality, of which rows of zeros are missing.
             (default: :obj:`{}`)
+        id_column: The name of the column of the ids, for the files that are made of
+            this catalogue. (default: :obj:`"id"`)
 
     Raises:
         DataError: If an id is empty or repeated, or there is not one entry per item.
@@ -47,6 +49,7 @@ class ItemCatalogue:
     fields: dict[str, list[str]] = field(default_factory=dict)
     images: list[str] = field(default_factory=list)
     features: dict[str, Tensor] = field(default_factory=dict)
+    id_column: str = "id"
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -124,16 +127,19 @@ class ItemCatalogue:
                 for name in text_columns
             },
             table[images[0]].str.strip().tolist() if images else [],
+            id_column=id_column,
         )
 
     @classmethod
-    def from_data(cls, data: HeteroData) -> Self:
+    def from_data(cls, data: HeteroData, id_column: str = "id") -> Self:
         r"""Take the catalogue out of a graph, as datasets return it.
 
         Args:
             data: The graph, with ``data['item'].id``. Its lists of texts become fields,
                 ``image_path`` or ``image_url`` the images, and ``x_<modality>`` the
                 features.
+            id_column: The name of the column of the ids in files.
+                (default: :obj:`"id"`)
 
         Returns:
             The catalogue.
@@ -163,7 +169,7 @@ class ItemCatalogue:
             for name, x in store.items()
             if name.startswith("x_") and isinstance(x, Tensor)
         }
-        return cls(ids, texts, images[0] if images else [], features)
+        return cls(ids, texts, images[0] if images else [], features, id_column)
 
     def __len__(self) -> int:
         return len(self.ids)
