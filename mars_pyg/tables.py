@@ -14,6 +14,8 @@ from mars_pyg.errors import DataError
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+
 
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
     r"""Read a table as columns of strings, where the empty string means missing.
@@ -67,6 +69,24 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
                 field=name,
             )
     return frame
+
+
+def find_table(folder: Path, name: str) -> Path:
+    """Find the one table of a name in a folder.
+
+    Raises:
+        DataError: If there is none, or more than one.
+    """
+    found = [folder / f"{name}{s}" for s in TABLE_SUFFIXES]
+    found = [path for path in found if path.is_file()]
+    if len(found) != 1:
+        names = ", ".join(f"{name}{suffix}" for suffix in TABLE_SUFFIXES)
+        raise DataError(
+            f"there is {'more than one' if found else 'none'} of {names}",
+            mend="put exactly one of them there",
+            file=folder,
+        )
+    return found[0]
 
 
 def check_repeated_header(
@@ -148,7 +168,7 @@ def row_of(index: int, file: str | PathLike[str] | None = None) -> int:
     if file is None or is_parquet(file):
         return index + 2
     with open(file, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter=_delimiter(file))
+        reader = csv.reader(stream, delimiter=delimiter(file))
         start, seen = 1, -1
         for record in reader:
             if any(field.strip() for field in record) or len(record) > 1:
@@ -164,7 +184,8 @@ def is_parquet(path: str | PathLike[str]) -> bool:
     return Path(path).suffix.lower() in {".parquet", ".pq"}
 
 
-def _delimiter(path: str | PathLike[str]) -> str:
+def delimiter(path: str | PathLike[str]) -> str:
+    """Tell by its name what separates the fields of a text file."""
     return "," if Path(path).suffix.lower() == ".csv" else "\t"
 
 
@@ -176,7 +197,7 @@ def _read_text(file: Path) -> DataFrame:
         # columns and reports longer ones, instead of reading them as an index.
         frame = pd.read_csv(
             file,
-            sep=_delimiter(file),
+            sep=delimiter(file),
             header=None,
             dtype=str,
             na_filter=False,

@@ -1,14 +1,33 @@
-"""``mars-pyg factors``: make and examine factor profiles."""
+"""``mars-pyg factors``: make factor profiles without a language model, and examine."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mars_pyg.cli.items import (
+    Format,
+    IdColumn,
+    Items,
+    Output,
+    Overwrite,
+    names,
+    output_folder,
+    write,
+)
 from mars_pyg.cli.messages import messages
-from mars_pyg.factors import FactorSchema
+from mars_pyg.factors import (
+    ClusterReasoner,
+    ColumnReasoner,
+    FactorSchema,
+    ItemCatalogue,
+    KeywordReasoner,
+)
+from mars_pyg.features import DEFAULT_TEXT_MODEL, encode_text
+from mars_pyg.features.files import read_features
 
 factors_app = typer.Typer(
     name="factors",
@@ -16,13 +35,125 @@ factors_app = typer.Typer(
     no_args_is_help=True,
 )
 
+TextColumns = Annotated[
+    str | None,
+    typer.Option(help="columns that are read, a,b,...", show_default="all"),
+]
+
+
+@factors_app.command()
+@messages()
+def columns(
+    items: Items,
+    columns: Annotated[
+        str, typer.Option("--columns", help="columns that are factors, a,b,...")
+    ],
+    output: Output = None,
+    id_column: IdColumn = None,
+    modality: Annotated[
+        str, typer.Option(help="modality of the profiles")
+    ] = "catalogue",
+    file_format: Format = "tsv",
+    overwrite: Overwrite = False,
+) -> None:
+    """Take columns that the catalogue already has for factors.
+
+    Several values in a cell are separated by a bar.
+    """
+    folder = output_folder(items, output, overwrite)
+    chosen = names(columns)
+    catalogue = ItemCatalogue.from_table(items, id_column, chosen)
+    profiles = ColumnReasoner(chosen, modality).assign(catalogue)
+    write(folder, profiles, catalogue, file_format, overwrite)
+
+
+@factors_app.command()
+@messages()
+def keywords(
+    items: Items,
+    keywords: Annotated[
+        Path,
+        typer.Option(
+            "--keywords", help="yaml file: factor, value, list of words or phrases"
+        ),
+    ],
+    text_columns: TextColumns = None,
+    single: Annotated[
+        bool,
+        typer.Option("--single", help="keep the first value of the file that is found"),
+    ] = False,
+    output: Output = None,
+    id_column: IdColumn = None,
+    modality: Annotated[str, typer.Option(help="modality of the profiles")] = "text",
+    file_format: Format = "tsv",
+    overwrite: Overwrite = False,
+) -> None:
+    """Assign the values whose words an item's texts have.
+
+    Words are found whole and whatever their case.
+    """
+    folder = output_folder(items, output, overwrite)
+    reasoner = KeywordReasoner.read(keywords, multiple=not single, modality=modality)
+    chosen = None if text_columns is None else names(text_columns)
+    catalogue = ItemCatalogue.from_table(items, id_column, chosen)
+    profiles = reasoner.assign(catalogue)
+    write(folder, profiles, catalogue, file_format, overwrite)
+
+
+@factors_app.command()
+@messages()
+def clusters(
+    items: Items,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="npy or safetensors file with a row per item",
+            show_default="made of the texts",
+        ),
+    ] = None,
+    text_columns: TextColumns = None,
+    text_model: Annotated[
+        str, typer.Option(help="model that makes features of the texts, or tfidf")
+    ] = DEFAULT_TEXT_MODEL,
+    num_factors: Annotated[int, typer.Option(min=1, help="number of factors")] = 10,
+    num_values: Annotated[
+        int, typer.Option(min=1, help="number of values of each factor")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the clusters")] = 0,
+    output: Output = None,
+    id_column: IdColumn = None,
+    modality: Annotated[str, typer.Option(help="modality of the features")] = "text",
+    file_format: Format = "tsv",
+    overwrite: Overwrite = False,
+) -> None:
+    """Take k-means clusters of the features for factors.
+
+    What factors with names have to beat.
+    """
+    folder = output_folder(items, output, overwrite)
+    chosen = None if text_columns is None else names(text_columns)
+    catalogue = ItemCatalogue.from_table(items, id_column, chosen)
+    if features is not None:
+        x = read_features(features)
+    else:
+        fields = catalogue.fields.values()
+        x = encode_text(
+            [" ".join(entry) for entry in zip(*fields, strict=True)], text_model
+        )
+    catalogue = replace(catalogue, features={modality: x})
+    reasoner = ClusterReasoner([num_values] * num_factors, modality, seed)
+    profiles = reasoner.assign(catalogue)
+    write(folder, profiles, catalogue, file_format, overwrite)
+
 
 @factors_app.command()
 @messages()
 def validate(
-    schema: Annotated[Path, typer.Argument(help="schema.json")],
+    schema: Annotated[
+        Path, typer.Argument(help="schema.json, or a folder of profiles")
+    ],
 ) -> None:
-    """Check a schema, and show its factors."""
+    """Check a schema, or a folder of profiles, and show its factors."""
     for factor in FactorSchema.read(schema).factors:
         values = "open" if factor.values is None else f"{len(factor.values)} values"
         several = ", several per item" if factor.multiple else ""

@@ -20,21 +20,20 @@ from mars_pyg.datasets.catalogue_files import (
     check_features,
     column_profiles,
     find_images,
-    find_profiles,
-    find_table,
     log_unread,
     parse_times,
-    read_all_profiles,
-    read_features,
 )
 from mars_pyg.datasets.interactions import SPLITS, k_core, split_interactions
 from mars_pyg.datasets.storage import GraphDataset, choose_processed_root, fingerprint
 from mars_pyg.errors import DataError
+from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
+from mars_pyg.features.files import find_features, read_features
 from mars_pyg.tables import (
     check_column,
     check_ids,
     check_repeated_header,
     check_unique,
+    find_table,
     read_table,
     row_of,
 )
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 logger = logging.getLogger(__name__)
-
-FEATURES = "_feat.npy"
 
 
 class FactorDataset(GraphDataset):
@@ -56,8 +53,8 @@ class FactorDataset(GraphDataset):
       ids of user and item, and optionally a timestamp, a number or an ISO 8601 date;
     - ``items.csv``, ``.tsv`` or ``.parquet``: a row per item, with its id, and
       optionally texts, the path of an image and columns to take for factors;
-    - ``<modality>_feat.npy`` (optional): features, whose row ``i`` is of the item in
-      record ``i`` of the items;
+    - ``<modality>_feat.npy`` or ``.safetensors`` (optional): features, whose row ``i``
+      is of the item in record ``i`` of the items;
     - ``factors`` (optional): ``schema.json`` and ``profiles.csv``, ``.tsv`` or
       ``.parquet``, whose ids are in a column named as that of the items, see
       :meth:`~mars_pyg.factors.FactorProfiles.read`; or one such folder for each
@@ -175,11 +172,11 @@ class FactorDataset(GraphDataset):
         self.interactions_file = find_table(self.folder, "interactions")
         self.items_file = find_table(self.folder, "items")
         self.profile_folders = find_profiles(self.folder, profiles)
-        self.feature_files = sorted(self.folder.glob(f"*{FEATURES}"))
+        self.feature_files = find_features(self.folder)
 
-        files = [self.interactions_file, self.items_file, *self.feature_files]
+        files = [self.interactions_file, self.items_file, *self.feature_files.values()]
         for folder, table in self.profile_folders:
-            files += [folder / "schema.json", table]
+            files += [folder / SCHEMA, table]
         options = (
             user_column,
             item_column,
@@ -226,11 +223,11 @@ class FactorDataset(GraphDataset):
                     file=self.interactions_file,
                 )
         features = {}
-        for file in self.feature_files:
+        for modality, file in self.feature_files.items():
             x = read_features(file)
             check_features(x, file, self.items_file, len(item_ids))
-            features[file.name.removesuffix(FEATURES)] = x
-        profiles = read_all_profiles(self.profile_folders, item_ids, id_column)
+            features[modality] = x
+        profiles = read_profiles(self.profile_folders, item_ids, id_column)
         if self.factor_columns:
             if CATALOGUE in profiles:
                 raise DataError(

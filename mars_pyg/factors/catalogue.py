@@ -83,7 +83,9 @@ class ItemCatalogue:
     ) -> Self:
         r"""Read a catalogue from a csv, tsv or parquet file with a row per item.
 
-        HTML entities in texts are resolved.
+        HTML entities in texts are resolved. Items are in the order of the file, but in
+        that of their numbers where there are both ``asin`` and ``itemID``, as in
+        prepared Amazon data.
 
         Args:
             path: The file to read, see :func:`~mars_pyg.tables.read_table`.
@@ -120,6 +122,9 @@ class ItemCatalogue:
         check_repeated_header(table, path)
         table[id_column] = check_ids(table[id_column], path)
         check_unique(table, id_column, path)
+        number = table.get("itemID", table[id_column])
+        if id_column == "asin" and number.str.fullmatch(r"\d{1,18}").all():
+            table = table.iloc[number.astype("int64").argsort(kind="stable")]
         return cls(
             table[id_column].tolist(),
             {
