@@ -19,6 +19,7 @@ from mars_pyg.cli.items import (
     write,
 )
 from mars_pyg.cli.messages import messages
+from mars_pyg.datasets.shipped_profiles import shipped_files
 from mars_pyg.factors import (
     ClusterReasoner,
     ColumnReasoner,
@@ -26,6 +27,8 @@ from mars_pyg.factors import (
     ItemCatalogue,
     KeywordReasoner,
 )
+from mars_pyg.factors.profile_folder import find_profiles, read_own_profiles
+from mars_pyg.factors.profile_text import format_profiles, format_schema
 from mars_pyg.features import DEFAULT_TEXT_MODEL, encode_text
 from mars_pyg.features.files import read_features
 
@@ -149,12 +152,25 @@ def clusters(
 @factors_app.command()
 @messages()
 def validate(
-    schema: Annotated[
-        Path, typer.Argument(help="schema.json, or a folder of profiles")
+    path: Annotated[
+        str,
+        typer.Argument(
+            help="schema.json, a folder of profiles, or baby or sports for the "
+            "profiles that come with mars_pyg",
+            show_default=False,
+        ),
     ],
 ) -> None:
-    """Check a schema, or a folder of profiles, and show its factors."""
-    for factor in FactorSchema.read(schema).factors:
-        values = "open" if factor.values is None else f"{len(factor.values)} values"
-        several = ", several per item" if factor.multiple else ""
-        print(f"{factor.name}  ({values}{several})  {factor.description}".rstrip())
+    """Check a schema or a folder of profiles, and show the factors.
+
+    Of profiles, the number of items that have a value is shown, and the most
+    frequent value.
+    """
+    files = shipped_files(path)
+    folder = Path(path) if files is None else files[0].parent
+    if not folder.is_dir():
+        print(format_schema(FactorSchema.read(folder)))
+        return
+    for schema_folder, table in find_profiles(folder, folder):
+        profiles = read_own_profiles(schema_folder, table)
+        print(format_profiles(profiles))

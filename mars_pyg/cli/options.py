@@ -16,19 +16,30 @@ from pydantic.fields import FieldInfo
 from mars_pyg.config import TrainConfig, groups
 
 
-def with_configuration(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for every key of the configuration."""
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-    parameters.pop()  # **flags, in whose place they stand
-    defaults = _shown_defaults()
-    for group in groups():
-        for name, field in group.model_fields.items():
-            parameters.append(_parameter(name, field, group, defaults.get(name)))
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-    )
-    function.__annotations__ = {p.name: p.annotation for p in parameters}
-    return function
+def with_configuration(
+    *chosen: type[BaseModel],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a flag for every key of groups of options.
+
+    Args:
+        chosen: The groups. (default: all of the configuration)
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(function, eval_str=True)
+        parameters = list(signature.parameters.values())
+        parameters.pop()  # **flags, in whose place they stand
+        defaults = _shown_defaults()
+        for group in chosen or groups():
+            for name, field in group.model_fields.items():
+                parameters.append(_parameter(name, field, group, defaults.get(name)))
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        )
+        function.__annotations__ = {p.name: p.annotation for p in parameters}
+        return function
+
+    return decorate
 
 
 def _parameter(

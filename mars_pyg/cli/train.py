@@ -16,7 +16,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.report import format_metrics
 
 
-@with_configuration
+@with_configuration()
 @messages()
 def train(
     config: Annotated[

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mars_pyg.errors import DataError
+from mars_pyg.factors.catalogue import ID_COLUMNS
 from mars_pyg.factors.profiles import FactorProfiles
 from mars_pyg.factors.schema import FactorSchema
-from mars_pyg.tables import TABLE_SUFFIXES, find_table
+from mars_pyg.tables import TABLE_SUFFIXES, find_table, read_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 SCHEMA = "schema.json"
 
@@ -47,14 +52,18 @@ def find_profiles(
 
 
 def read_profiles(
-    folders: Sequence[tuple[Path, Path]], item_ids: Sequence[str], id_column: str
+    folders: Sequence[tuple[Path, Path]],
+    item_ids: Sequence[str],
+    id_column: str | None = None,
 ) -> dict[str, FactorProfiles]:
     """Read the profiles that :func:`find_profiles` found, by their modality.
 
     Args:
         folders: Folders with ``schema.json``, and the table of profiles in each.
         item_ids: The catalogue's ids, in the order of the items.
-        id_column: The column of the ids.
+        id_column: The column of the ids; :obj:`None` for the first of ``asin``,
+            ``item``, ``id`` and ``itemID`` that is there, or else the first column.
+            (default: :obj:`None`)
 
     Raises:
         DataError: If a file is not valid, or two are of the same modality.
@@ -68,10 +77,28 @@ def read_profiles(
                 mend="keep one folder of profiles per modality",
                 file=folder,
             )
-        profiles[schema.modality] = FactorProfiles.read(
-            table, schema, item_ids, id_column
+        frame = read_table(table)
+        profiles[schema.modality] = FactorProfiles.from_table(
+            frame, schema, item_ids, id_column or _id_column(frame), file=table
         )
     return profiles
+
+
+def read_own_profiles(folder: Path, table: Path) -> FactorProfiles:
+    """Read profiles with the ids of their own rows, in the place of a catalogue's.
+
+    Args:
+        folder: A folder with ``schema.json``.
+        table: The table of profiles in it.
+
+    Raises:
+        DataError: If a file is not valid.
+    """
+    schema = FactorSchema.read(folder / SCHEMA)
+    frame = read_table(table)
+    column = _id_column(frame)
+    ids = list(dict.fromkeys(frame[column].str.strip()))
+    return FactorProfiles.from_table(frame, schema, ids, column, file=table)
 
 
 def write_profile_folder(
@@ -132,3 +159,8 @@ def check_profile_folder(
 def _tables(folder: Path) -> list[Path]:
     paths = [folder / f"profiles{suffix}" for suffix in TABLE_SUFFIXES]
     return [path for path in paths if path.is_file()]
+
+
+def _id_column(table: DataFrame) -> str:
+    found = [name for name in ID_COLUMNS if name in table.columns]
+    return str([*found, *table.columns][0])

@@ -205,17 +205,3 @@ def test_import_is_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
-
-
-def test_factors_validate(run: Run, tmp_path: Path) -> None:
-    file = tmp_path / "schema.json"
-    file.write_text(
-        '{"factors": [{"name": "use", "description": "when", "values": ["a", "b"]},'
-        '{"name": "brand"}]}'
-    )
-    status, out, _ = run("factors", "validate", str(file))
-    assert status == 0
-    assert out == "use  (2 values)  when\nbrand  (open)\n"
-    status, _, err = run("factors", "validate", "none.json")
-    assert status == 1
-    assert "none.json: there is no such file" in err

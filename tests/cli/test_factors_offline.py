@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,57 @@ def test_clusters(run: Run, shop: Path, tmp_path: Path) -> None:
     )
     assert status == 1
     assert "expected 6 entries, one per item, got 5" in err
+
+
+def test_validate(run: Run, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text(
+        '{"factors": [{"name": "use", "description": "when", "values": ["a", "b"]},'
+        '{"name": "brand", "multiple": true}]}'
+    )
+    status, out, _ = run("factors", "validate", "schema.json")
+    assert status == 0
+    rows = [line.split() for line in out.split("\n")[3:5]]
+    assert rows == [["use", "2", "one", "when"], ["brand", "open", "several"]]
+    status, _, err = run("factors", "validate", "none.json")
+    assert status == 1
+    assert "none.json: there is no such file" in err
+    assert run("factors", "columns", "shop/items.csv", "--columns=brand")[0] == 0
+    status, out, _ = run("factors", "validate", "shop/factors")
+    assert out.split("\n")[3].split() == ["brand", "3", "1", "(open)", "3", "Acme"]
+    status, out, _ = run("factors", "validate", "baby")
+    assert status == 0
+    assert "3416 items" in out
+
+
+def test_report(run: Run, shop: Path, tmp_path: Path) -> None:
+    status, _, err = run("factors", "report", "--dataset=shop")
+    assert status == 1
+    assert "the items have no factor profiles" in err
+    assert run("factors", "columns", "shop/items.csv", "--columns=brand,title")[0] == 0
+    flags = ["--dataset=shop", "--json=report.json", "--values=2"]
+    status, out, _ = run("factors", "report", *flags)
+    assert status == 0
+    assert "catalogue profiles, 6 items" in out
+    assert "What to drop: " in out
+    report = json.loads((tmp_path / "report.json").read_text())
+    brand = next(entry for entry in report["factors"] if entry["factor"] == "brand")
+    assert brand["coverage"] == 0.5
+    # The split is that of a training with the same seed.
+    data = FactorDataset(shop, seed=3)[0]
+    flags = ["--dataset=shop", "--data-seed=3", "--against=shop/factors"]
+    status, out, _ = run("factors", "report", *flags)
+    assert f"{data['user', 'interacts', 'item'].num_edges} train interactions" in out
+    assert "kappa" in out
+    status, _, err = run("factors", "report", "--dataset=shop", "--modality=image")
+    assert status == 1
+    assert "there are profiles of catalogue" in err
+    status, _, err = run("factors", "report", "--dataset=shop", "--k-core=x")
+    assert status == 2
+
+
+def test_report_draws(run: Run, shop: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert run("factors", "columns", "shop/items.csv", "--columns=brand")[0] == 0
+    status, _, _ = run("factors", "report", "--dataset=shop", "--plot=page.png")
+    assert status == 0
+    assert (tmp_path / "page.png").stat().st_size > 10_000
