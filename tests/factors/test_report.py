@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
 
 from mars_pyg.datasets import AmazonFactorDataset
+from mars_pyg.datasets.shipped_profiles import shipped_files
 from mars_pyg.errors import DataError
 from mars_pyg.factors import FactorProfiles
 from mars_pyg.factors.agreement import factor_agreement
@@ -178,3 +179,7 @@ def test_lifts_of_baby(tmp_path: Path) -> None:
     for name, lift in expected.items():
         assert lifts[name] == pytest.approx(lift, rel=0.05)
     assert [entry.factor for entry in report.factors if entry.drop] == ["gender_appeal"]
+    files = shipped_files("baby")
+    assert files is not None
+    card = (files[0].parent / "README.md").read_text()
+    assert all(line in card for line in format_report(report).split("\n")[:14])
