@@ -11,6 +11,7 @@ from mars_pyg.cli.demo import demo
 from mars_pyg.cli.evaluate import evaluate
 from mars_pyg.cli.factors import factors_app
 from mars_pyg.cli.factors_report import report
+from mars_pyg.cli.features import features
 from mars_pyg.cli.messages import show_warning
 from mars_pyg.cli.recommend import recommend
 from mars_pyg.cli.train import train
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 
-for command in (train, evaluate, recommend, demo):
+for command in (train, evaluate, recommend, features, demo):
     app.command()(command)
 factors_app.command()(report)
 app.add_typer(factors_app)
