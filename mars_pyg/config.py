@@ -28,6 +28,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
 from mars_pyg.nn import BPR, MARS, LightGCN
+from mars_pyg.yaml_files import read_yaml
 
 MODELS: dict[str, type[LightGCN]] = {"mars": MARS, "lightgcn": LightGCN, "bpr": BPR}
 SYNTHETIC = "synthetic"
@@ -366,27 +367,7 @@ def read_config(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         DataError: If the file cannot be read as a flat mapping of known keys.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(
-            "the file does not exist", mend="check the path", file=path
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            "the file is not UTF-8 text", mend="save it as UTF-8", file=path
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(
-            f"the file is not yaml: {getattr(error, 'problem', None) or error}",
-            mend="write one 'key: value' a line",
-            file=path,
-            row=None if mark is None else mark.line + 1,
-        ) from None
+    content, node = read_yaml(path, "write one 'key: value' a line")
     if content is None or node is None:
         return {}
     if not isinstance(content, dict):

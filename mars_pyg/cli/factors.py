@@ -14,11 +14,15 @@ from mars_pyg.cli.items import (
     Items,
     Output,
     Overwrite,
+    TextColumns,
     names,
     output_folder,
+    read_texts,
+    vectors_folder,
     write,
 )
 from mars_pyg.cli.messages import messages
+from mars_pyg.datasets.catalogue_files import check_features
 from mars_pyg.datasets.shipped_profiles import shipped_files
 from mars_pyg.factors import (
     ClusterReasoner,
@@ -29,7 +33,7 @@ from mars_pyg.factors import (
 )
 from mars_pyg.factors.profile_folder import find_profiles, read_own_profiles
 from mars_pyg.factors.profile_text import format_profiles, format_schema
-from mars_pyg.features import DEFAULT_TEXT_MODEL, encode_text
+from mars_pyg.features import DEFAULT_TEXT_MODEL, text_features
 from mars_pyg.features.files import read_features
 
 factors_app = typer.Typer(
@@ -37,11 +41,6 @@ factors_app = typer.Typer(
     help="Make factor profiles of a catalogue, and examine them.",
     no_args_is_help=True,
 )
-
-TextColumns = Annotated[
-    str | None,
-    typer.Option(help="columns that are read, a,b,...", show_default="all"),
-]
 
 
 @factors_app.command()
@@ -80,7 +79,13 @@ def keywords(
             "--keywords", help="yaml file: factor, value, list of words or phrases"
         ),
     ],
-    text_columns: TextColumns = None,
+    text_columns: Annotated[
+        str | None,
+        typer.Option(
+            help="columns that are read, a,b,...",
+            show_default="all but ids and image_url",
+        ),
+    ] = None,
     single: Annotated[
         bool,
         typer.Option("--single", help="keep the first value of the file that is found"),
@@ -134,15 +139,13 @@ def clusters(
     What factors with names have to beat.
     """
     folder = output_folder(items, output, overwrite)
-    chosen = None if text_columns is None else names(text_columns)
-    catalogue = ItemCatalogue.from_table(items, id_column, chosen)
     if features is not None:
+        catalogue = ItemCatalogue.from_table(items, id_column)
         x = read_features(features)
+        check_features(x, features, items, len(catalogue))
     else:
-        fields = catalogue.fields.values()
-        x = encode_text(
-            [" ".join(entry) for entry in zip(*fields, strict=True)], text_model
-        )
+        catalogue, texts = read_texts(items, id_column, text_columns)
+        _, x = text_features(texts, text_model, cache_dir=vectors_folder())
     catalogue = replace(catalogue, features={modality: x})
     reasoner = ClusterReasoner([num_values] * num_factors, modality, seed)
     profiles = reasoner.assign(catalogue)
@@ -171,6 +174,5 @@ def validate(
     if not folder.is_dir():
         print(format_schema(FactorSchema.read(folder)))
         return
-    for schema_folder, table in find_profiles(folder, folder):
-        profiles = read_own_profiles(schema_folder, table)
-        print(format_profiles(profiles))
+    found = [read_own_profiles(*entry) for entry in find_profiles(folder, folder)]
+    print("\n\n".join(map(format_profiles, found)))

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mars_pyg.cli.items import IdColumn, Items, names
+from mars_pyg.cli.items import IdColumn, Items, TextColumns, read_texts, vectors_folder
 from mars_pyg.cli.messages import messages
-from mars_pyg.datasets.amazon import TEXT_COLUMNS
 from mars_pyg.errors import DataError
 from mars_pyg.factors import ItemCatalogue
 from mars_pyg.features import (
@@ -20,7 +19,6 @@ from mars_pyg.features import (
     text_features,
 )
 from mars_pyg.features.files import FEATURE_SUFFIXES, find_features, write_features
-from mars_pyg.files import user_cache
 
 
 @messages()
@@ -37,13 +35,7 @@ def features(
             show_default=f"{DEFAULT_TEXT_MODEL} or {DEFAULT_IMAGE_MODEL}",
         ),
     ] = None,
-    text_columns: Annotated[
-        str | None,
-        typer.Option(
-            help="columns that are read, a,b,...",
-            show_default="text, brand_and_categories or title",
-        ),
-    ] = None,
+    text_columns: TextColumns = None,
     image_column: Annotated[
         str | None,
         typer.Option(help="column of image paths, relative to the table's folder"),
@@ -80,19 +72,10 @@ def features(
     """
     file = items.parent / f"{modality}_feat.npy" if output is None else output
     _check_output(file, modality, overwrite)
-    cache_dir = cache_dir or user_cache() / "features"
+    cache_dir = cache_dir or vectors_folder()
     try:
         if modality == "text":
-            catalogue = _read_texts(items, id_column, text_columns)
-            columns = zip(*catalogue.fields.values(), strict=True)
-            # An unknown brand leaves the bar behind it.
-            texts = [" ".join(" ".join(row).split()).strip(" |") for row in columns]
-            if not any(texts):
-                raise DataError(
-                    "no item has a text to make features of",
-                    mend="choose other --text-columns",
-                    file=items,
-                )
+            _, texts = read_texts(items, id_column, text_columns)
             made_by, x = text_features(
                 texts,
                 model or DEFAULT_TEXT_MODEL,
@@ -135,22 +118,6 @@ def _check_output(file: Path, modality: str, overwrite: bool) -> None:
                 else "take them away, since a dataset reads one file per modality",
                 file=other,
             )
-
-
-def _read_texts(
-    items: Path, id_column: str | None, text_columns: str | None
-) -> ItemCatalogue:
-    if text_columns is not None:
-        return ItemCatalogue.from_table(items, id_column, names(text_columns))
-    catalogue = ItemCatalogue.from_table(items, id_column)
-    found = [name for name in TEXT_COLUMNS if name in catalogue.fields]
-    if not found:
-        raise DataError(
-            f"there is no column {' or '.join(TEXT_COLUMNS)}",
-            mend=f"choose --text-columns among {', '.join(catalogue.fields)}",
-            file=items,
-        )
-    return ItemCatalogue.from_table(items, id_column, found[:1])
 
 
 def _read_images(

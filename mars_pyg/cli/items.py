@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from mars_pyg.datasets.amazon import TEXT_COLUMNS
+from mars_pyg.errors import DataError
 from mars_pyg.factors import FactorProfiles, ItemCatalogue
 from mars_pyg.factors.profile_folder import check_profile_folder, write_profile_folder
+from mars_pyg.files import user_cache
 
 Items = Annotated[
     Path, typer.Argument(help="table of items: csv, tsv or parquet", show_default=False)
@@ -18,6 +21,13 @@ IdColumn = Annotated[
     str | None,
     typer.Option(
         help="column of the item ids", show_default="asin, item, id or itemID"
+    ),
+]
+TextColumns = Annotated[
+    str | None,
+    typer.Option(
+        help="columns that are read, a,b,...",
+        show_default="text, brand_and_categories or title",
     ),
 ]
 Output = Annotated[
@@ -38,6 +48,33 @@ Overwrite = Annotated[
 def names(text: str) -> list[str]:
     """Take ``"a, b"``, as a flag gives it, for a list."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def vectors_folder() -> Path:
+    """The folder where vectors are stored by model and content, unless one is given."""
+    return user_cache() / "features"
+
+
+def read_texts(
+    items: Path, id_column: str | None, text_columns: str | None
+) -> tuple[ItemCatalogue, list[str]]:
+    """Read a catalogue, and the text of each item to make features of."""
+    catalogue = ItemCatalogue.from_table(items, id_column)
+    if text_columns is None:
+        chosen = [name for name in TEXT_COLUMNS if name in catalogue.fields][:1]
+    else:
+        chosen = names(text_columns)
+        catalogue = ItemCatalogue.from_table(items, id_column, chosen)
+    columns = zip(*(catalogue.fields[name] for name in chosen), strict=True)
+    # An unknown brand leaves the bar behind it.
+    texts = [" ".join(" ".join(row).split()).strip(" |") for row in columns]
+    if not any(texts):
+        raise DataError(
+            f"no item has a text in {', '.join(chosen or TEXT_COLUMNS)}",
+            mend="choose other --text-columns",
+            file=items,
+        )
+    return catalogue, texts
 
 
 def output_folder(items: Path, output: Path | None, overwrite: bool) -> Path:

@@ -91,8 +91,9 @@ class ItemCatalogue:
             path: The file to read, see :func:`~mars_pyg.tables.read_table`.
             id_column: The column of the ids; :obj:`None` for the first of ``asin``,
                 ``item``, ``id`` and ``itemID`` that is there. (default: :obj:`None`)
-            text_columns: The columns to take for fields; :obj:`None` for all others.
-                (default: :obj:`None`)
+            text_columns: The columns to take for fields; :obj:`None` for all but those
+                named as ids or images are: ``asin``, ``item``, ``id``, ``itemID``,
+                ``image_path`` and ``image_url``. (default: :obj:`None`)
             image_column: The column of the paths or URLs of images.
                 (default: :obj:`None`)
 
@@ -113,9 +114,8 @@ class ItemCatalogue:
                 )
             id_column = found[0]
         if text_columns is None:
-            text_columns = [
-                name for name in table.columns if name not in (id_column, image_column)
-            ]
+            others = {id_column, image_column, *ID_COLUMNS, *IMAGE_NAMES}
+            text_columns = [name for name in table.columns if name not in others]
         images = [] if image_column is None else [image_column]
         for name in [id_column, *text_columns, *images]:
             check_column(table, name, path)

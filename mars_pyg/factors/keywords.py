@@ -18,6 +18,7 @@ from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.profiles import FactorProfiles
 from mars_pyg.factors.reasoner import FactorReasoner
 from mars_pyg.factors.schema import Factor, FactorSchema
+from mars_pyg.yaml_files import read_yaml
 
 #: Words, and the marks that no phrase goes across.
 TOKEN = re.compile(r"\w+|[.,;:!?|()\[\]\n]")
@@ -189,26 +190,9 @@ def _tokens(text: str) -> list[str]:
 
 def _read_keywords(file: Path) -> dict[str, dict[str, list[str]]]:
     """Read a keyword file, with every fault at its line."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(
-            "there is no such file", mend="check the path of the file", file=file
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            "the text is not UTF-8", mend="save the file as UTF-8", file=file
-        ) from None
-    try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(
-            f"the file is not yaml: {getattr(error, 'problem', None) or error}",
-            mend="indent values below their factor, and quote words with marks",
-            file=file,
-            row=None if mark is None else mark.line + 1,
-        ) from None
+    mend = "indent values below their factor, and quote words with marks"
+    # For this loader everything is text.
+    _, root = read_yaml(file, mend, yaml.BaseLoader)
     factors = _entries(root, file, "factors")
     if not factors:
         raise DataError(

@@ -74,12 +74,13 @@ def test_clusters(run: Run, shop: Path, tmp_path: Path) -> None:
         "factors", "clusters", "shop/items.csv", "--text-model=tfidf", "--output=f"
     )
     assert status == 0
+    assert "6 of 6 items" in err
     np.save(tmp_path / "x.npy", np.eye(5))
     status, _, err = run(
         "factors", "clusters", "shop/items.csv", "--features=x.npy", "--output=g"
     )
     assert status == 1
-    assert "expected 6 entries, one per item, got 5" in err
+    assert "x.npy: expected the shape [6, D], got [5, 5]" in err
 
 
 def test_validate(run: Run, shop: Path, tmp_path: Path) -> None:

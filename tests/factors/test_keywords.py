@@ -166,7 +166,7 @@ def test_faults_of_a_file(
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="does not exist"):
         KeywordReasoner.read(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes("a:\n  b: [é]".encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8"):
