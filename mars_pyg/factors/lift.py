@@ -18,8 +18,8 @@ class Lift:
     Args:
         lift: The lift; ``nan`` where no history has two items with values or no two
             items share one.
-        low: The lower end of the interval; ``nan`` where there is none.
-        high: The upper end of the interval; ``nan`` where there is none.
+        low: The lower end of the interval; ``nan`` where the lift is 0 or of one user.
+        high: The upper end of the interval; ``nan`` likewise.
         pairs: Number of pairs of items in one history that share a value.
     """
 
@@ -110,16 +110,12 @@ def factor_lift(
     ) -> Lift:
         if expected <= 0:
             return Lift(np.nan, np.nan, np.nan, 0)
-        lift = observed * distinct / expected
-        if lift == 0:
-            return Lift(0.0, np.nan, np.nan, 0)
+        lift = float(observed * distinct / expected)
+        if lift == 0 or num_active < 2:
+            return Lift(lift, np.nan, np.nan, round(number))
         margin = z * np.sqrt(max(variance, 0.0))
-        return Lift(
-            lift,
-            float(lift * np.exp(-margin)),
-            float(lift * np.exp(margin)),
-            round(number),
-        )
+        low, high = float(lift * np.exp(-margin)), float(lift * np.exp(margin))
+        return Lift(lift, low, high, round(number))
 
     with np.errstate(divide="ignore", invalid="ignore"):
         own = observed / observed_sum[value] - slope / expected_sum[value]

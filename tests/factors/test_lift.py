@@ -172,3 +172,11 @@ def test_never_together() -> None:
     factor, _ = factor_lift(*matrices(histories, values, 2))
     assert factor.lift == 0
     assert math.isnan(factor.low)
+
+
+def test_one_user_has_no_interval() -> None:
+    histories, values = [{0, 1}, {2}], [{0}, {0}, {1}]
+    factor, _ = factor_lift(*matrices(histories, values, 2))
+    assert factor.lift == pytest.approx(3)
+    assert math.isnan(factor.low)
+    assert factor.pairs == 1
