@@ -71,13 +71,6 @@ def column_profiles(
     Raises:
         DataError: If a column is missing or that of the ids, or a value is ``nan``.
     """
-    if id_column in columns:
-        raise DataError(
-            "the column of the ids cannot be a factor",
-            mend="take it out of factor_columns",
-            file=file,
-            field=id_column,
-        )
     for name in columns:
         check_column(items, name, file)
     return FactorProfiles.from_columns(

@@ -208,9 +208,19 @@ class FactorProfiles:
                     file=file,
                     field=column,
                 )
-            values = table[column].astype(str).str.lower()
-            values = values.str.split(SEPARATOR, regex=False).explode()
-            missing = values.index[values.str.strip() == "nan"]
+        if id_column in columns:
+            raise DataError(
+                "the column of the ids cannot be a factor",
+                mend="take it out of the columns",
+                file=file,
+                field=id_column,
+            )
+        table = table[[id_column, *columns]].reset_index(drop=True)
+        table = table.astype(object).fillna("").astype(str)
+        for column in columns:
+            cells = table[column].str.lower().str.split(SEPARATOR, regex=False)
+            values = cells.explode().str.strip()
+            missing = values.index[values == "nan"]
             if len(missing):
                 # Such a value would link items that have nothing in common.
                 raise DataError(
@@ -220,7 +230,6 @@ class FactorProfiles:
                     row=row_of(int(missing[0]), file),
                     field=column,
                 )
-        table = table[[id_column, *columns]]
         return cls.from_table(table, schema, item_ids, id_column, (), file)
 
     @classmethod

@@ -158,6 +158,18 @@ def test_from_columns_of_a_catalogue() -> None:
     }
     with pytest.raises(DataError, match="missing"):
         FactorProfiles.from_columns(table, ["colour"], ITEMS, "id")
+    with pytest.raises(DataError, match="the ids cannot be a factor"):
+        FactorProfiles.from_columns(table, ["brand", "id"], ITEMS, "id")
+
+
+def test_null_is_missing_and_nan_in_writing_is_a_fault() -> None:
+    table = pd.DataFrame({"id": ["A1", "A2"], "brand": ["a", None]}, index=[7, 9])
+    profiles = FactorProfiles.from_columns(table, ["brand"], ITEMS, "id")
+    assert profiles.labels(0).to_dict() == {0: "a"}
+    table["brand"] = ["a", "NaN"]
+    with pytest.raises(DataError, match="value is missing") as caught:
+        FactorProfiles.from_columns(table, ["brand"], ITEMS, "id")
+    assert (caught.value.row, caught.value.field) == (3, "brand")
 
 
 def test_from_assignments_merges_and_checks() -> None:
