@@ -182,9 +182,9 @@ def make(
 
 def describe(config: TrainConfig) -> dict[str, object]:
     """Everything that a result depends on: the resolved keys, but for local paths."""
-    keys = config.resolve().model_dump(
-        mode="json", exclude_none=True, exclude={"root", "accelerator", "engine"}
-    )
+    # The data's own profiles are read, so that those of the package do not matter.
+    left_out = {"root", "accelerator", "engine", "shipped_profiles"}
+    keys = config.resolve().model_dump(mode="json", exclude_none=True, exclude=left_out)
     return {**keys, "text_model": Path(config.text_model).name}
 
 

@@ -129,7 +129,9 @@ class CatalogueOptions(BaseModel):
         "Amazon data, where it is brand,categories unless there are profiles",
     )
     profiles: Path | None = Field(
-        None, description="folder of factor profiles: schema.json and profiles.tsv"
+        None,
+        description="folder of factor profiles, schema.json and profiles.tsv; also for "
+        "Amazon data",
     )
     split: Literal["random", "time"] | None = Field(
         None, description="split each user's interactions at random, or by time"
@@ -144,6 +146,16 @@ class CatalogueOptions(BaseModel):
     )
     unknown_items: Literal["error", "drop"] | None = Field(
         None, description="what to do with interactions of items that are not there"
+    )
+
+
+class AmazonOptions(BaseModel):
+    """Amazon data."""
+
+    shipped_profiles: bool | None = Field(
+        None,
+        description="whether factor profiles that come with mars_pyg are used where "
+        "the data has none",
     )
 
 
@@ -245,7 +257,12 @@ class TrainingOptions(BaseModel):
 
 
 class TrainConfig(
-    TrainingOptions, ModelOptions, CatalogueOptions, SyntheticOptions, DataOptions
+    TrainingOptions,
+    ModelOptions,
+    AmazonOptions,
+    CatalogueOptions,
+    SyntheticOptions,
+    DataOptions,
 ):
     r"""The configuration of a training run.
 
@@ -269,6 +286,7 @@ class TrainConfig(
             (ModelOptions, self.model_class, f"model {self.model!r}"),
             (SyntheticOptions, self.dataset_class, f"dataset {self.dataset!r}"),
             (CatalogueOptions, self.dataset_class, f"dataset {self.dataset!r}"),
+            (AmazonOptions, self.dataset_class, f"dataset {self.dataset!r}"),
         ):
             known = inspect.signature(owner).parameters
             for name in options.model_fields:
@@ -302,7 +320,7 @@ class TrainConfig(
 
     def dataset_arguments(self) -> dict[str, Any]:
         """The arguments of the dataset that are not left at their defaults."""
-        arguments = self._given(SyntheticOptions, CatalogueOptions)
+        arguments = self._given(SyntheticOptions, CatalogueOptions, AmazonOptions)
         if self.data_seed is not None:
             arguments["seed"] = self.data_seed
         if self.dataset in CATEGORIES:
@@ -341,13 +359,13 @@ class TrainConfig(
 
     def _absolute_paths(self) -> dict[str, Any]:
         """The paths of the data that is used."""
-        if self.dataset in CATEGORIES:
-            return {"root": self.root.expanduser().resolve()}
         if self.dataset == SYNTHETIC:
             return {}
-        paths: dict[str, Any] = {
-            "dataset": str(Path(self.dataset).expanduser().resolve())
-        }
+        paths: dict[str, Any] = {}
+        if self.dataset in CATEGORIES:
+            paths["root"] = self.root.expanduser().resolve()
+        else:
+            paths["dataset"] = str(Path(self.dataset).expanduser().resolve())
         if self.profiles is not None:
             paths["profiles"] = self.profiles.expanduser().resolve()
         return paths
@@ -367,6 +385,7 @@ def groups() -> Iterator[type[BaseModel]]:
         DataOptions,
         SyntheticOptions,
         CatalogueOptions,
+        AmazonOptions,
         ModelOptions,
         TrainingOptions,
     )

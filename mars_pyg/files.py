@@ -66,3 +66,8 @@ def load_tensors(path: str | os.PathLike[str], mend: str) -> Any:
         raise DataError(
             "the file is damaged, or was not written by mars_pyg", mend=mend, file=path
         ) from error
+
+
+def user_cache() -> Path:
+    """The folder for files of mars_pyg in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mars_pyg"

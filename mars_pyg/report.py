@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from mars_pyg.recommend import Recommendation
+if TYPE_CHECKING:
+    from mars_pyg.recommend import Recommendation
 
 
 def format_metrics(head: str, rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -30,4 +32,20 @@ def format_recommendations(user: str, items: Sequence[Recommendation]) -> str:
                 for value in item.shared
             )
             lines.append(f"     shares {shared}")
+    return "\n".join(lines)
+
+
+def format_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)
+) -> str:
+    """Lay texts out in columns as wide as they need, those of ``left`` to the left."""
+    table = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(
+            f"{cell:<{width}}" if column in left else f"{cell:>{width}}"
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
     return "\n".join(lines)

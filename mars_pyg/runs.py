@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch_geometric import seed_everything
-from torch_geometric.data import HeteroData
+from torch_geometric.data import HeteroData, InMemoryDataset
 
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
@@ -39,14 +39,24 @@ class Run:
     recommender: Recommender
 
 
+def load_dataset(config: TrainConfig) -> InMemoryDataset:
+    """Load the dataset of a configuration.
+
+    Raises:
+        DataError: If the data is not valid.
+    """
+    with _options_as_data():
+        dataset: InMemoryDataset = config.dataset_class(**config.dataset_arguments())
+    return dataset
+
+
 def load_data(config: TrainConfig) -> HeteroData:
     """Load the graph of a configuration, with what its model needs of features.
 
     Raises:
         DataError: If the data is not valid.
     """
-    with _options_as_data():
-        dataset = config.dataset_class(**config.dataset_arguments())
+    dataset = load_dataset(config)
     data = dataset[0]
     if config.model_class is not MARS:
         return data

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from mars_pyg.errors import DataError
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
@@ -69,6 +71,24 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
     return frame
 
 
+def find_table(folder: Path, name: str) -> Path:
+    """Find the one table of a name in a folder.
+
+    Raises:
+        DataError: If there is none, or more than one.
+    """
+    found = [folder / f"{name}{s}" for s in TABLE_SUFFIXES]
+    found = [path for path in found if path.is_file()]
+    if len(found) != 1:
+        names = ", ".join(f"{name}{suffix}" for suffix in TABLE_SUFFIXES)
+        raise DataError(
+            f"there is {'more than one' if found else 'none'} of {names}",
+            mend="put exactly one of them there",
+            file=folder,
+        )
+    return found[0]
+
+
 def check_repeated_header(
     frame: DataFrame, file: str | PathLike[str] | None = None
 ) -> None:
@@ -90,6 +110,48 @@ def check_repeated_header(
         )
 
 
+def check_column(table: DataFrame, name: str, file: str | PathLike[str]) -> None:
+    """Refuse a table without a column."""
+    if name not in table.columns:
+        raise DataError(
+            f"the column is missing; there are {', '.join(map(str, table.columns))}",
+            mend="name the column that holds it, or add it",
+            file=file,
+            row=None if is_parquet(file) else 1,
+            field=name,
+        )
+
+
+def check_ids(ids: Series, file: str | PathLike[str]) -> Series:
+    """Strip ids, and refuse missing ones."""
+    ids = ids.str.strip()
+    fault = ids.str.lower().isin(["", "nan"]).to_numpy()
+    if fault.any():
+        index = int(fault.argmax())
+        raise DataError(
+            f"the id is missing (got {ids.iloc[index]!r})",
+            mend="write the id, or remove the row",
+            file=file,
+            row=row_of(index, file),
+            field=str(ids.name),
+        )
+    return ids
+
+
+def check_unique(table: DataFrame, name: str, file: str | PathLike[str]) -> None:
+    """Refuse an id that is in two rows of a table."""
+    fault = table[name].duplicated().to_numpy()
+    if fault.any():
+        index = int(fault.argmax())
+        raise DataError(
+            f"the id {str(table[name].iloc[index])!r} is there twice",
+            mend="keep one row per id",
+            file=file,
+            row=row_of(index, file),
+            field=name,
+        )
+
+
 def row_of(index: int, file: str | PathLike[str] | None = None) -> int:
     """Find the row of a record, counted as an editor counts lines.
 
@@ -106,7 +168,7 @@ def row_of(index: int, file: str | PathLike[str] | None = None) -> int:
     if file is None or is_parquet(file):
         return index + 2
     with open(file, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter=_delimiter(file))
+        reader = csv.reader(stream, delimiter=delimiter(file))
         start, seen = 1, -1
         for record in reader:
             if any(field.strip() for field in record) or len(record) > 1:
@@ -122,7 +184,8 @@ def is_parquet(path: str | PathLike[str]) -> bool:
     return Path(path).suffix.lower() in {".parquet", ".pq"}
 
 
-def _delimiter(path: str | PathLike[str]) -> str:
+def delimiter(path: str | PathLike[str]) -> str:
+    """Tell by its name what separates the fields of a text file."""
     return "," if Path(path).suffix.lower() == ".csv" else "\t"
 
 
@@ -134,7 +197,7 @@ def _read_text(file: Path) -> DataFrame:
         # columns and reports longer ones, instead of reading them as an index.
         frame = pd.read_csv(
             file,
-            sep=_delimiter(file),
+            sep=delimiter(file),
             header=None,
             dtype=str,
             na_filter=False,

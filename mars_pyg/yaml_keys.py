@@ -10,6 +10,9 @@ from typing import Any
 import yaml
 
 from mars_pyg.errors import DataError
+from mars_pyg.yaml_files import read_yaml
+
+MEND = "write one 'key: value' a line"
 
 
 def read_keys(
@@ -28,39 +31,13 @@ def read_keys(
     Raises:
         DataError: If the file cannot be read as a mapping of known keys.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(
-            "the file does not exist", mend="check the path", file=path
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"the file cannot be read: {error.strerror}",
-            mend="give a yaml file that you may read",
-            file=path,
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(
-            "the file is not UTF-8 text", mend="save it as UTF-8", file=path
-        ) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(
-            f"the file is not yaml: {getattr(error, 'problem', None) or error}",
-            mend="write one 'key: value' a line",
-            file=path,
-            row=None if mark is None else mark.line + 1,
-        ) from None
+    content, node = read_yaml(path, MEND)
     if content is None or node is None:
         return {}
     if not isinstance(content, dict):
         raise DataError(
             "the file does not hold keys and values",
-            mend="write one 'key: value' a line",
+            mend=MEND,
             file=path,
         )
     seen: set[str] = set()

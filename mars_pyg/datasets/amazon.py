@@ -17,19 +17,19 @@ from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
     CATALOGUE,
-    check_unique,
     column_profiles,
-    read_features,
-    read_profiles,
 )
 from mars_pyg.datasets.interactions import read_inter
+from mars_pyg.datasets.shipped_profiles import read_shipped_profiles, shipped_files
 from mars_pyg.datasets.storage import (
     GraphDataset,
     choose_processed_root,
     fingerprint,
 )
 from mars_pyg.errors import DataError
-from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
+from mars_pyg.features.files import find_features, read_features
+from mars_pyg.tables import check_repeated_header, check_unique, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 TEXT_COLUMNS = ("text", "brand_and_categories", "title")
 #: Columns of items.tsv to show to people; the first one there counts.
 TITLE_COLUMNS = ("title", "idgenrec_text")
-MODALITIES = ("text", "image")
 #: Columns of items.tsv that are factors where there are no profiles.
 FACTOR_COLUMNS = ("brand", "categories")
 
@@ -54,10 +53,11 @@ class AmazonFactorDataset(GraphDataset):
     - ``users.tsv`` (optional): ``userID`` as in the interactions and ``reviewerID``;
     - ``items.tsv`` (optional): ``itemID`` as in the interactions, ``asin``, and texts,
       in which HTML entities are resolved and an empty field is a missing one;
-    - ``factors/schema.json`` and ``factors/profiles.tsv`` (optional): see
-      :meth:`~mars_pyg.factors.FactorProfiles.read`;
-    - ``text_feat.npy``, ``image_feat.npy`` (optional): features, whose row ``i`` is of
-      the item numbered ``i``.
+    - ``factors`` (optional): ``schema.json`` and ``profiles.tsv``, ``.csv`` or
+      ``.parquet``, see :meth:`~mars_pyg.factors.FactorProfiles.read`, or one such
+      folder for each modality inside it;
+    - ``<modality>_feat.npy`` or ``.safetensors`` (optional): features, whose row ``i``
+      is of the item numbered ``i``.
 
     Where they are not, they are made in ``root/amazon-<name>`` from the files as
     published, which are looked for in ``root/raw`` and else downloaded, see
@@ -69,16 +69,24 @@ class AmazonFactorDataset(GraphDataset):
     ``text`` if there is one, else ``brand_and_categories``, else ``title``. The column
     ``idgenrec_text`` is a title to show where there is none, and nothing else.
 
+    For Baby and Sports, profiles come with the package; a card beside them says how
+    they were made. They are used where there is no folder of profiles, for the items
+    whose ASIN they hold.
+
     Args:
         root: The folder of the data.
         name: ``"baby"``, ``"sports"`` or ``"clothing"``. (default: :obj:`"baby"`)
-        text_model: The model that makes ``x_text`` where there is no
-            ``text_feat.npy``, see :class:`~mars_pyg.transforms.AddTextFeatures`, or
+        text_model: The model that makes ``x_text`` where there are no features of
+            texts, see :class:`~mars_pyg.transforms.AddTextFeatures`, or
             :obj:`None` to do without. (default: :obj:`None`)
         factor_columns: Columns of ``items.tsv`` to take for factors, as profiles of the
             modality ``catalogue``; several values are separated by ``|``. :obj:`None`
             takes ``brand`` and ``categories``, as far as they are there, where there
             are no profiles. (default: :obj:`None`)
+        profiles: The folder of the profiles; :obj:`None` for ``factors``, if it is
+            there. (default: :obj:`None`)
+        shipped_profiles: Whether the profiles that come with the package are used
+            where there are no others. (default: :obj:`True`)
         transform: Applied to the graph at every access. (default: :obj:`None`)
         pre_transform: Applied to the graph before it is stored.
             (default: :obj:`None`)
@@ -100,6 +108,8 @@ class AmazonFactorDataset(GraphDataset):
         name: str = "baby",
         text_model: str | None = None,
         factor_columns: Sequence[str] | None = None,
+        profiles: str | os.PathLike[str] | None = None,
+        shipped_profiles: bool = True,
         transform: Callable[[HeteroData], HeteroData] | None = None,
         pre_transform: Callable[[HeteroData], HeteroData] | None = None,
         force_reload: bool = False,
@@ -119,9 +129,11 @@ class AmazonFactorDataset(GraphDataset):
         self.folder = folder
         self.text_model = text_model
         self.factor_columns = None if factor_columns is None else tuple(factor_columns)
+        self.profile_folders = find_profiles(folder, profiles)
+        self.shipped_profiles = shipped_profiles and not self.profile_folders
         digest = fingerprint(
-            _input_files(folder, name),
-            (name, text_model, self.factor_columns),
+            self._input_files(),
+            (name, text_model, self.factor_columns, self.shipped_profiles),
             pre_transform,
         )
         processed_root = choose_processed_root(root, processed_root)
@@ -138,10 +150,26 @@ class AmazonFactorDataset(GraphDataset):
 
     def process(self) -> None:
         """Read the files and store the graph."""
-        data = read_prepared(self.folder, self.name, self.factor_columns)
+        data = read_prepared(
+            self.folder,
+            self.name,
+            self.factor_columns,
+            self.profile_folders,
+            self.shipped_profiles,
+        )
         if self.text_model is not None:
             data = AddTextFeatures(self.text_model, self.processed_dir)(data)
         self.finish(data)
+
+    def _input_files(self) -> list[Path]:
+        names = [f"{self.name}.inter", "users.tsv", "items.tsv"]
+        files = [self.folder / name for name in names]
+        files += find_features(self.folder).values()
+        for folder, table in self.profile_folders:
+            files += [folder / SCHEMA, table]
+        if self.shipped_profiles:
+            files += shipped_files(self.name) or ()
+        return [file for file in files if file.is_file()]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -156,7 +184,11 @@ def find_prepared(root: Path, name: str) -> Path | None:
 
 
 def read_prepared(
-    folder: Path, name: str, factor_columns: Sequence[str] | None = None
+    folder: Path,
+    name: str,
+    factor_columns: Sequence[str] | None = None,
+    profile_folders: Sequence[tuple[Path, Path]] = (),
+    shipped_profiles: bool = False,
 ) -> HeteroData:
     """Make the graph of the prepared files in a folder.
 
@@ -164,6 +196,10 @@ def read_prepared(
         folder: The folder of the files.
         name: The name of the interactions, without suffix.
         factor_columns: See :class:`AmazonFactorDataset`. (default: :obj:`None`)
+        profile_folders: The folders of profiles, and the table in each.
+            (default: :obj:`()`)
+        shipped_profiles: Whether to use the profiles that come with the package.
+            (default: :obj:`False`)
 
     Returns:
         The graph.
@@ -174,9 +210,8 @@ def read_prepared(
     inter = folder / f"{name}.inter"
     user, item, label = read_inter(inter)
     features = {
-        modality: read_features(folder / f"{modality}_feat.npy")
-        for modality in MODALITIES
-        if (folder / f"{modality}_feat.npy").is_file()
+        modality: read_features(file)
+        for modality, file in find_features(folder).items()
     }
     item_text: dict[str, list[str]] = {}
     if (folder / "items.tsv").is_file():
@@ -206,7 +241,9 @@ def read_prepared(
             row=row_of(index, inter),
             field="itemID",
         )
-    profiles = read_profiles(folder / "factors", item_ids, id_column)
+    profiles = read_profiles(profile_folders, item_ids, id_column)
+    if shipped_profiles and id_column == "asin":
+        profiles = read_shipped_profiles(name, item_ids)
     if factor_columns is None:
         found = [column for column in FACTOR_COLUMNS if column in item_text]
         factor_columns = [] if profiles else found
@@ -229,12 +266,6 @@ def read_prepared(
         features=features,
         profiles=profiles,
     )
-
-
-def _input_files(folder: Path, name: str) -> list[Path]:
-    names = [f"{name}.inter", "users.tsv", "items.tsv", "factors/schema.json"]
-    names += ["factors/profiles.tsv"] + [f"{key}_feat.npy" for key in MODALITIES]
-    return [folder / name for name in names if (folder / name).is_file()]
 
 
 def _user_ids(file: Path, numbers: list[int]) -> list[str]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mars_pyg.errors import DataError
-from mars_pyg.factors import FactorProfiles, FactorSchema
-from mars_pyg.factors.schema import SEPARATOR
-from mars_pyg.tables import is_parquet, row_of
+from mars_pyg.factors import FactorProfiles
+from mars_pyg.tables import check_column, row_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -24,62 +21,6 @@ logger = logging.getLogger(__name__)
 
 #: The modality of the profiles that factor columns become.
 CATALOGUE = "catalogue"
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-
-
-def find_table(folder: Path, name: str) -> Path:
-    """Find the one table of a name in a folder.
-
-    Raises:
-        DataError: If there is none, or more than one.
-    """
-    found = [folder / f"{name}{s}" for s in TABLE_SUFFIXES]
-    found = [path for path in found if path.is_file()]
-    if len(found) != 1:
-        names = ", ".join(f"{name}{suffix}" for suffix in TABLE_SUFFIXES)
-        raise DataError(
-            f"there is {'more than one' if found else 'none'} of {names}",
-            mend="put exactly one of them there",
-            file=folder,
-        )
-    return found[0]
-
-
-def check_unique(table: DataFrame, name: str, file: Path) -> None:
-    """Refuse an id that is in two rows of a table."""
-    fault = table[name].duplicated().to_numpy()
-    if fault.any():
-        index = int(fault.argmax())
-        raise DataError(
-            f"the id {str(table[name].iloc[index])!r} is there twice",
-            mend="keep one row per id",
-            file=file,
-            row=row_of(index, file),
-            field=name,
-        )
-
-
-def read_features(file: Path) -> Tensor:
-    """Read a matrix of features, float32; its shape and numbers are not checked.
-
-    Raises:
-        DataError: If the file is not a matrix of numbers.
-    """
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            f"the features cannot be read: {error}",
-            mend="write a matrix of numbers with numpy.save",
-            file=file,
-        ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise DataError(
-            "the features are not a matrix of numbers",
-            mend="write a matrix of numbers with numpy.save",
-            file=file,
-        )
-    return torch.from_numpy(array.astype(np.float32))
 
 
 def check_features(x: Tensor, file: Path, items_file: Path, num_items: int) -> None:
@@ -119,43 +60,6 @@ def find_images(cells: Series, folder: Path, file: Path) -> list[str]:
     return paths
 
 
-def read_profiles(
-    folder: Path, item_ids: Sequence[str], id_column: str, table: Path | None = None
-) -> dict[str, FactorProfiles]:
-    """Read the profiles in a folder by their modality; none if it has no schema.
-
-    Args:
-        folder: The folder, with ``schema.json``.
-        item_ids: The catalogue's ids, in the order of the items.
-        id_column: The column of the ids.
-        table: The table of the profiles. (default: ``profiles.tsv``)
-    """
-    schema_file, file = folder / "schema.json", table or folder / "profiles.tsv"
-    if not schema_file.is_file() and not file.is_file():
-        return {}
-    schema = FactorSchema.read(schema_file)
-    return {schema.modality: FactorProfiles.read(file, schema, item_ids, id_column)}
-
-
-def read_all_profiles(
-    folders: Sequence[tuple[Path, Path]], item_ids: Sequence[str], id_column: str
-) -> dict[str, FactorProfiles]:
-    """Read the profiles that :func:`find_profiles` found, by their modality."""
-    profiles: dict[str, FactorProfiles] = {}
-    for folder, table in folders:
-        for modality, entry in read_profiles(
-            folder, item_ids, id_column, table
-        ).items():
-            if modality in profiles:
-                raise DataError(
-                    f"there are two profiles of the modality {modality!r}",
-                    mend="keep one folder of profiles per modality",
-                    file=folder,
-                )
-            profiles[modality] = entry
-    return profiles
-
-
 def column_profiles(
     items: DataFrame,
     columns: Sequence[str],
@@ -165,28 +69,10 @@ def column_profiles(
     """Take columns of the items for profiles, in the order of the items.
 
     Raises:
-        DataError: If a column is missing or that of the ids, or a value is ``nan``,
-            which would link items that have nothing in common.
+        DataError: If a column is missing or that of the ids, or a value is ``nan``.
     """
-    if id_column in columns:
-        raise DataError(
-            "the column of the ids cannot be a factor",
-            mend="take it out of factor_columns",
-            file=file,
-            field=id_column,
-        )
     for name in columns:
         check_column(items, name, file)
-        values = items[name].str.lower().str.split(SEPARATOR, regex=False).explode()
-        missing = values.index[values.str.strip() == "nan"]
-        if len(missing):
-            raise DataError(
-                f"the value is missing (got {items[name].iloc[missing[0]]!r})",
-                mend="leave the field of a missing value empty",
-                file=file,
-                row=row_of(int(missing[0]), file),
-                field=name,
-            )
     return FactorProfiles.from_columns(
         items,
         columns,
@@ -198,71 +84,11 @@ def column_profiles(
     )
 
 
-def find_profiles(
-    root: Path, profiles: str | os.PathLike[str] | None
-) -> list[tuple[Path, Path]]:
-    """Find the folders of profiles, and the table in each."""
-    folder = root / "factors" if profiles is None else Path(profiles).expanduser()
-    if profiles is not None and not folder.is_dir():
-        raise DataError(
-            "there is no such folder", mend="give the folder of profiles", file=folder
-        )
-    candidates = [folder, *sorted(p for p in folder.glob("*") if p.is_dir())]
-    found = [
-        candidate
-        for candidate in candidates
-        if (candidate / "schema.json").is_file()
-        or any((candidate / f"profiles{suffix}").is_file() for suffix in TABLE_SUFFIXES)
-    ]
-    if folder.is_dir() and not found:
-        raise DataError(
-            "the folder holds no profiles",
-            mend="put schema.json and profiles.csv into it, or take it away",
-            file=folder,
-        )
-    for candidate in found:
-        if not (candidate / "schema.json").is_file():
-            raise DataError(
-                "there are profiles without a schema",
-                mend="write schema.json, which says what their columns are",
-                file=candidate / "schema.json",
-            )
-    return [(candidate, find_table(candidate, "profiles")) for candidate in found]
-
-
-def check_column(table: DataFrame, name: str, file: Path) -> None:
-    """Refuse a table without a column."""
-    if name not in table.columns:
-        raise DataError(
-            f"the column is missing; there are {', '.join(map(str, table.columns))}",
-            mend="name the column that holds it, or add it",
-            file=file,
-            row=None if is_parquet(file) else 1,
-            field=name,
-        )
-
-
 def log_unread(table: DataFrame, read: Sequence[str], file: Path) -> None:
     """Log the columns of a table that are not read."""
     others = [str(name) for name in table.columns if name not in read]
     if others:
         logger.info("%s: columns not read: %s", file, ", ".join(others))
-
-
-def check_ids(ids: Series, file: Path) -> Series:
-    """Strip ids, and refuse missing ones."""
-    ids = ids.str.strip()
-    fault = ids.str.lower().isin(["", "nan"]).to_numpy()
-    if fault.any():
-        index = int(fault.argmax())
-        raise DataError(
-            f"the id is missing (got {ids.iloc[index]!r})",
-            mend="write the id, or remove the row",
-            file=file,
-            row=row_of(index, file),
-            field=str(ids.name),
-        )
-    return ids
 
 
 def parse_times(cells: Series, file: Path) -> Series:

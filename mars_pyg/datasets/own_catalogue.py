@@ -17,31 +17,32 @@ from torch_geometric.data import HeteroData
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
     CATALOGUE,
-    check_column,
     check_features,
-    check_ids,
-    check_unique,
     column_profiles,
     find_images,
-    find_profiles,
-    find_table,
     log_unread,
     parse_times,
-    read_all_profiles,
-    read_features,
 )
 from mars_pyg.datasets.interactions import SPLITS, k_core, split_interactions
 from mars_pyg.datasets.storage import GraphDataset, choose_processed_root, fingerprint
 from mars_pyg.errors import DataError
+from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
+from mars_pyg.features.files import find_features, read_features
 from mars_pyg.modalities import is_feature_modality
-from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.tables import (
+    check_column,
+    check_ids,
+    check_repeated_header,
+    check_unique,
+    find_table,
+    read_table,
+    row_of,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 logger = logging.getLogger(__name__)
-
-FEATURES = "_feat.npy"
 
 
 class FactorDataset(GraphDataset):
@@ -53,8 +54,8 @@ class FactorDataset(GraphDataset):
       ids of user and item, and optionally a timestamp, a number or an ISO 8601 date;
     - ``items.csv``, ``.tsv`` or ``.parquet``: a row per item, with its id, and
       optionally texts, the path of an image and columns to take for factors;
-    - ``<modality>_feat.npy`` (optional): features, whose row ``i`` is of the item in
-      record ``i`` of the items;
+    - ``<modality>_feat.npy`` or ``.safetensors`` (optional): features, whose row ``i``
+      is of the item in record ``i`` of the items;
     - ``factors`` (optional): ``schema.json`` and ``profiles.csv``, ``.tsv`` or
       ``.parquet``, whose ids are in a column named as that of the items, see
       :meth:`~mars_pyg.factors.FactorProfiles.read`; or one such folder for each
@@ -172,11 +173,11 @@ class FactorDataset(GraphDataset):
         self.interactions_file = find_table(self.folder, "interactions")
         self.items_file = find_table(self.folder, "items")
         self.profile_folders = find_profiles(self.folder, profiles)
-        self.feature_files = sorted(self.folder.glob(f"*{FEATURES}"))
+        self.feature_files = find_features(self.folder)
 
-        files = [self.interactions_file, self.items_file, *self.feature_files]
+        files = [self.interactions_file, self.items_file, *self.feature_files.values()]
         for folder, table in self.profile_folders:
-            files += [folder / "schema.json", table]
+            files += [folder / SCHEMA, table]
         options = (
             user_column,
             item_column,
@@ -223,19 +224,18 @@ class FactorDataset(GraphDataset):
                     file=self.interactions_file,
                 )
         features = {}
-        for file in self.feature_files:
-            modality = file.name.removesuffix(FEATURES)
+        for modality, file in self.feature_files.items():
             if not is_feature_modality(modality):
                 raise DataError(
                     f"{modality!r} cannot be the name of a modality",
                     mend="rename the file to another word of letters, digits and "
-                    f"underscores before {FEATURES!r}",
+                    f"underscores before '_feat{file.suffix}'",
                     file=file,
                 )
             x = read_features(file)
             check_features(x, file, self.items_file, len(item_ids))
             features[modality] = x
-        profiles = read_all_profiles(self.profile_folders, item_ids, id_column)
+        profiles = read_profiles(self.profile_folders, item_ids, id_column)
         if self.factor_columns:
             if CATALOGUE in profiles:
                 raise DataError(

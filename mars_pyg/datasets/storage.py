@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
-from mars_pyg.files import atomic_path, load_tensors
+from mars_pyg.files import atomic_path, load_tensors, user_cache
 
 #: Raised whenever the form of processed files changes.
 FORMAT = 1
@@ -140,5 +140,4 @@ def choose_processed_root(
     # os.access allows the superuser everything; the mode says what is meant.
     if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:
         return root / "processed"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mars_pyg"
+    return user_cache()

@@ -15,7 +15,13 @@ from torch import Tensor
 from mars_pyg.errors import DataError
 from mars_pyg.factors.schema import SEPARATOR, Factor, FactorSchema
 from mars_pyg.files import atomic_path
-from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.tables import (
+    check_repeated_header,
+    delimiter,
+    is_parquet,
+    read_table,
+    row_of,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -202,7 +208,28 @@ class FactorProfiles:
                     file=file,
                     field=column,
                 )
-        table = table[[id_column, *columns]]
+        if id_column in columns:
+            raise DataError(
+                "the column of the ids cannot be a factor",
+                mend="take it out of the columns",
+                file=file,
+                field=id_column,
+            )
+        table = table[[id_column, *columns]].reset_index(drop=True)
+        table = table.astype(object).fillna("").astype(str)
+        for column in columns:
+            cells = table[column].str.lower().str.split(SEPARATOR, regex=False)
+            values = cells.explode().str.strip()
+            missing = values.index[values == "nan"]
+            if len(missing):
+                # Such a value would link items that have nothing in common.
+                raise DataError(
+                    f"the value is missing (got {table[column].iloc[missing[0]]!r})",
+                    mend="leave the field of a missing value empty",
+                    file=file,
+                    row=row_of(int(missing[0]), file),
+                    field=column,
+                )
         return cls.from_table(table, schema, item_ids, id_column, (), file)
 
     @classmethod
@@ -263,32 +290,48 @@ class FactorProfiles:
         item_ids: Sequence[str],
         id_column: str = "itemID",
     ) -> None:
-        """Write the profiles as a tsv file that :meth:`read` understands.
+        """Write the profiles as a file that :meth:`read` understands.
 
         Args:
-            path: The file to write; it takes the place of an older one.
+            path: The file to write, csv, tsv or parquet by its name; it takes the
+                place of an older one.
             item_ids: The catalogue's ids, in the order of the items. Items without a
                 value get no row.
             id_column: The name of the column of the ids. (default: :obj:`"itemID"`)
         """
         import pandas as pd
 
-        frame = pd.DataFrame(
-            {
-                "item": self.item_index.numpy(),
-                "factor": self.factor_index.numpy(),
-                "value": np.array(self.value_names, dtype=object)[
-                    self.value_index.numpy()
-                ],
-            }
-        )
-        cells = frame.groupby(["item", "factor"])["value"].agg(SEPARATOR.join)
-        table = pd.DataFrame(cells.unstack())
-        table = table.reindex(columns=range(len(self.factor_names)))
-        table.columns = pd.Index(self.factor_names)
+        cells = {name: self.labels(k) for k, name in enumerate(self.factor_names)}
+        table = pd.DataFrame(cells, index=self.item_index.unique().numpy())
         table.insert(0, id_column, [item_ids[item] for item in table.index])
         with atomic_path(path) as temporary:
-            table.to_csv(temporary, sep="\t", index=False, encoding="utf-8")
+            if is_parquet(path):
+                table.to_parquet(temporary, index=False, compression="zstd")
+            else:
+                separator = delimiter(path)
+                table.to_csv(temporary, sep=separator, index=False, encoding="utf-8")
+
+    def labels(self, factor: int) -> Series:
+        """The values of a factor, a text per item that has any, indexed by item.
+
+        Args:
+            factor: The factor's place in the schema.
+
+        Returns:
+            Several values of an item are one text, separated by ``|``.
+        """
+        import pandas as pd
+
+        mine = (self.factor_index == factor).numpy()
+        names = np.array(self.value_names, dtype=object)
+        labels = pd.Series(
+            names[self.value_index.numpy()[mine]],
+            index=pd.Index(self.item_index.numpy()[mine], name="item"),
+            dtype=object,
+        )
+        if not labels.index.has_duplicates:
+            return labels
+        return labels.groupby(level=0).agg(SEPARATOR.join)
 
     def __repr__(self) -> str:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -9,6 +10,13 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from torch import Tensor
+
+from mars_pyg.features.chunks import (
+    VectorStore,
+    digest_of,
+    encode_in_chunks,
+    model_identity,
+)
 
 #: The encoder that the text features of published results were made with.
 DEFAULT_TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -47,6 +55,72 @@ def load_text_encoder(model: str) -> TextEncoder | None:
             stacklevel=2,
         )
         return None
+
+
+def text_features(
+    texts: Sequence[str],
+    model: str = DEFAULT_TEXT_MODEL,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    chunk_size: int = 1024,
+    batch_size: int = 256,
+) -> tuple[str, Tensor]:
+    r"""Encode texts as vectors that are kept, as :func:`encode_text` does.
+
+    An encoding that was interrupted goes on where it was, and texts that were added to
+    others are encoded alone. The model is not loaded where all is stored. Vectors by
+    TF-IDF depend on all the texts, and are stored for them together.
+
+    Args:
+        texts: ``N`` texts.
+        model: The name or path of a model for the sentence-transformers library, or
+            ``"tfidf"``. A model in a folder is known by its files, others by their
+            names. (default: :obj:`"sentence-transformers/all-MiniLM-L6-v2"`)
+        cache_dir: A folder to keep vectors in, by model and content, or :obj:`None`.
+            (default: :obj:`None`)
+        chunk_size: Number of texts that are encoded before they are stored.
+            (default: :obj:`1024`)
+        batch_size: Number of texts that are encoded at once. (default: :obj:`256`)
+
+    Returns:
+        The name of the encoder, which is ``"tfidf"`` where the model cannot be loaded,
+        and features ``[N, D]``, float32, on the CPU.
+    """
+    keys = [digest_of(text) if text.strip() else "" for text in texts]
+    encoder: list[TextEncoder] = []
+
+    def encode(positions: Sequence[int]) -> np.ndarray:
+        if not encoder:
+            loaded = load_text_encoder(model)
+            if loaded is None:
+                raise _NoModelError
+            encoder.append(loaded)
+        chunk = [texts[index] for index in positions]
+        return encode_text(
+            chunk, encoder[0], batch_size=batch_size, show_progress=False
+        ).numpy()
+
+    if model != TFIDF:
+        store = VectorStore(cache_dir, f"text {model_identity(model)}")
+        try:
+            return model, encode_in_chunks(
+                keys, encode, store, chunk_size=chunk_size, description="text features"
+            )
+        except _NoModelError:
+            pass
+    # Kept under its own name, the fallback never passes for the model.
+    store = VectorStore(cache_dir, f"{TFIDF} {digest_of(repr(list(texts)))}")
+
+    def encode_all(positions: Sequence[int]) -> np.ndarray:
+        return encode_text(texts, TFIDF)[list(positions)].numpy()
+
+    return TFIDF, encode_in_chunks(
+        keys, encode_all, store, chunk_size=max(len(keys), 1)
+    )
+
+
+class _NoModelError(Exception):
+    """No model could be loaded; the reason was given."""
 
 
 def encode_text(

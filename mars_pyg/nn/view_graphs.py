@@ -101,7 +101,7 @@ def _clusters(
     data: HeteroData, relations: dict[str, Tensor], factor: Tensor
 ) -> dict[str, Tensor]:
     """Clusters of the features in the place of the values of each modality."""
-    from mars_pyg.transforms.cluster_values import cluster_values
+    from mars_pyg.factors.clusters import cluster_values
 
     for modality in relations:
         if f"x_{modality}" not in data["item"]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from mars_pyg.datasets import AmazonFactorDataset
 from mars_pyg.errors import DataError
+from mars_pyg.tables import read_table
 from mars_pyg.transforms import AddItemKNN
 
 INTER = (
@@ -120,8 +122,7 @@ def test_factor_columns(root: Path) -> None:
 def test_interactions_alone(root: Path) -> None:
     folder = root / "amazon-baby"
     (folder / "items.tsv").unlink()
-    (folder / "factors/profiles.tsv").unlink()
-    (folder / "factors/schema.json").unlink()
+    shutil.rmtree(folder / "factors")
     (folder / "baby.inter").write_text(INTER.replace("\t3\t", "\t9\t"))
     data = AmazonFactorDataset(root)[0]
     assert data["item"].id == ["0", "1", "2", "9"]
@@ -236,7 +237,7 @@ def test_faults(
 
 def test_schema_without_profiles(root: Path) -> None:
     (root / "amazon-baby/factors/profiles.tsv").unlink()
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"none of profiles\.csv"):
         AmazonFactorDataset(root)
 
 
@@ -267,3 +268,37 @@ def test_feature_faults(root: Path) -> None:
 def test_name() -> None:
     with pytest.raises(ValueError, match="name must be one of baby, sports"):
         AmazonFactorDataset(".", "toys")
+
+
+def test_profiles_in_parquet_elsewhere_and_for_each_modality(root: Path) -> None:
+    plain = AmazonFactorDataset(root)[0]
+    factors = root / "amazon-baby/factors"
+    table = read_table(factors / "profiles.tsv")
+    (factors / "profiles.tsv").unlink()
+    table.to_parquet(factors / "profiles.parquet")
+    data = AmazonFactorDataset(root)[0]
+    edge_type = ("item", "text_value", "value")
+    assert data["value"].name == plain["value"].name
+    assert torch.equal(data[edge_type].edge_index, plain[edge_type].edge_index)
+    # A folder inside is of another modality.
+    image = factors / "image"
+    image.mkdir()
+    (image / "schema.json").write_text(SCHEMA.replace('"text"', '"image"'))
+    (image / "profiles.tsv").write_text("asin\tkind\tbrand\nB3\tdoll\t\n")
+    data = AmazonFactorDataset(root)[0]
+    assert data["item", "image_value", "value"].edge_index.tolist() == [[3], [0]]
+    assert torch.equal(data[edge_type].edge_index, plain[edge_type].edge_index)
+    data = AmazonFactorDataset(root, profiles=image)[0]
+    assert edge_type not in data.edge_types
+    with pytest.raises(DataError, match="no such folder"):
+        AmazonFactorDataset(root, profiles=root / "none")
+
+
+def test_features_in_safetensors(root: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    x = torch.randn(4, 3)
+    save_file({"x": x}, root / "amazon-baby/image_feat.safetensors")
+    assert torch.equal(AmazonFactorDataset(root)[0]["item"].x_image, x)
+    np.save(root / "amazon-baby/image_feat.npy", x.numpy())
+    with pytest.raises(DataError, match="two files of the modality 'image'"):
+        AmazonFactorDataset(root)

@@ -158,6 +158,18 @@ def test_from_columns_of_a_catalogue() -> None:
     }
     with pytest.raises(DataError, match="missing"):
         FactorProfiles.from_columns(table, ["colour"], ITEMS, "id")
+    with pytest.raises(DataError, match="the ids cannot be a factor"):
+        FactorProfiles.from_columns(table, ["brand", "id"], ITEMS, "id")
+
+
+def test_null_is_missing_and_nan_in_writing_is_a_fault() -> None:
+    table = pd.DataFrame({"id": ["A1", "A2"], "brand": ["a", None]}, index=[7, 9])
+    profiles = FactorProfiles.from_columns(table, ["brand"], ITEMS, "id")
+    assert profiles.labels(0).to_dict() == {0: "a"}
+    table["brand"] = ["a", "NaN"]
+    with pytest.raises(DataError, match="value is missing") as caught:
+        FactorProfiles.from_columns(table, ["brand"], ITEMS, "id")
+    assert (caught.value.row, caught.value.field) == (3, "brand")
 
 
 def test_from_assignments_merges_and_checks() -> None:
@@ -207,3 +219,32 @@ def test_table_equals_loop(
         expected |= {(ITEMS.index(item), name, value) for name, value in cells if value}
     profiles = FactorProfiles.from_table(table, SCHEMA, ITEMS, "asin")
     assert assignments(profiles) == expected
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".parquet"])
+def test_written_profiles_are_read_again(tmp_path: Path, suffix: str) -> None:
+    table = pd.DataFrame(
+        [["A1", "wool", "party|work", '"x", y'], ["A3", "", "", "z|t"]],
+        columns=["asin", "material", "occasion", "brand"],
+    )
+    profiles = FactorProfiles.from_table(table, SCHEMA, ITEMS, "asin")
+    file = tmp_path / f"profiles{suffix}"
+    profiles.write(file, ITEMS, "asin")
+    again = FactorProfiles.read(file, SCHEMA, ITEMS, "asin")
+    assert assignments(again) == assignments(profiles)
+    empty = FactorProfiles.from_table(table[:0], SCHEMA, ITEMS, "asin")
+    empty.write(file, ITEMS, "asin")
+    assert assignments(FactorProfiles.read(file, SCHEMA, ITEMS, "asin")) == set()
+
+
+def test_labels() -> None:
+    table = pd.DataFrame(
+        [["A2", "wool", "party|work"], ["A1", "", "work"]],
+        columns=["asin", "material", "occasion"],
+    )
+    table["brand"] = ""
+    profiles = FactorProfiles.from_table(table, SCHEMA, ITEMS, "asin")
+    assert profiles.labels(0).to_dict() == {1: "wool"}
+    expected = {0: "work", 1: "work|party"}
+    assert profiles.labels(1).to_dict() == expected
+    assert profiles.labels(2).to_dict() == {}

@@ -3,13 +3,14 @@ from __future__ import annotations
 import sys
 import types
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from mars_pyg.features import encode_text, load_text_encoder
+from mars_pyg.features import encode_text, load_text_encoder, text_features
 
 
 class LetterCounts:
@@ -100,3 +101,38 @@ def test_fewer_texts_than_dimensions() -> None:
     x = encode_text(texts, "tfidf", dim_fallback=5)
     assert x.size() == (3, 3)
     torch.testing.assert_close(x @ x.t(), torch.eye(3), atol=1e-5, rtol=0)
+
+
+def test_stored_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("sentence_transformers")
+    module.SentenceTransformer = LetterCounts  # type: ignore[attr-defined]
+    texts = ["abba", "", "cab", " \n", "abba"]
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "sentence_transformers", module)
+        name, x = text_features(texts, "letters", cache_dir=tmp_path, chunk_size=1)
+    assert name == "letters"
+    assert x.tolist() == [[2, 2, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0], [2, 2, 0]]
+    # What is stored needs no model.
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    name, again = text_features(texts, "letters", cache_dir=tmp_path)
+    assert name == "letters"
+    assert torch.equal(again, x)
+    with pytest.warns(UserWarning, match="TF-IDF and SVD instead"):
+        name, x = text_features([*texts, "new"], "letters", cache_dir=tmp_path)
+    assert name == "tfidf"
+    assert torch.equal(x, encode_text([*texts, "new"], "tfidf"))
+    # The features of other texts are others.
+    name, x = text_features(texts, "tfidf", cache_dir=tmp_path)
+    assert torch.equal(x, encode_text(texts, "tfidf"))
+
+
+def test_tiny_model(tiny_text_model: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["red doll", "", "blue", "red doll"]
+    name, x = text_features(texts, str(tiny_text_model))
+    assert name == str(tiny_text_model)
+    expected = SentenceTransformer(str(tiny_text_model), device="cpu").encode(texts)
+    np.testing.assert_allclose(x[[0, 2]].numpy(), expected[[0, 2]], atol=1e-6)
+    assert (x[1] == 0).all()
+    assert torch.equal(x[3], x[0])

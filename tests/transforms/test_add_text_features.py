@@ -62,7 +62,9 @@ def test_cache(tmp_path: Path, encoded: list[list[str]]) -> None:
     transform(catalogue("ab", "d"))
     AddTextFeatures("other", tmp_path / "cache")(catalogue("ab", "c"))
     assert len(encoded) == 3
-    assert len(list((tmp_path / "cache").glob("text-*.npy"))) == 3
+    # A text that is new is encoded alone.
+    assert encoded == [["ab", "c"], ["d"], ["ab", "c"]]
+    assert len(list((tmp_path / "cache").glob("*/*.npz"))) == 3
 
 
 def test_fallback_is_not_kept_as_the_model(

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mars_pyg.cli import main
 from mars_pyg.config import TrainConfig
 
 Run = Callable[..., tuple[int, str, str]]
@@ -25,28 +24,6 @@ SMALL = [
     "--validate-every=2",
     "--accelerator=cpu",
 ]
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Run:
-    """Run a command line in an empty folder; its status, output and messages."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mars-pyg", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_train_evaluate_recommend(run: Run, tmp_path: Path) -> None:

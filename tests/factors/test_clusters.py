@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
-from mars_pyg.transforms.cluster_values import cluster_values
+from mars_pyg.errors import DataError
+from mars_pyg.factors import ClusterReasoner, ItemCatalogue
+from mars_pyg.factors.clusters import cluster_values
 
 
 def test_plain_clusters_are_found() -> None:
@@ -37,3 +40,23 @@ def test_fewer_items_than_values() -> None:
     assert len(set(edges[1].tolist())) == 2
     assert cluster_values(torch.zeros(2, 3), factor).shape == (2, 0)
     assert cluster_values(torch.eye(2), factor[:0]).shape == (2, 0)
+
+
+def test_reasoner() -> None:
+    x = torch.eye(3).repeat_interleave(4, dim=0)
+    x = torch.cat([x, torch.zeros(1, 3)])
+    ids = [f"i{number}" for number in range(13)]
+    catalogue = ItemCatalogue(ids, features={"image": x})
+    profiles = ClusterReasoner([3, 2], "image").assign(catalogue)
+    assert profiles.schema.modality == "image"
+    assert profiles.value_names == ["0", "1", "2", "0", "1"]
+    first = profiles.labels(0)
+    assert first.index.tolist() == list(range(12))
+    groups = [set(first[start : start + 4]) for start in (0, 4, 8)]
+    assert sorted(map(sorted, groups)) == [["0"], ["1"], ["2"]]
+    assert len(ClusterReasoner([11], "image").assign(catalogue).value_names[0]) == 2
+    with pytest.raises(DataError, match="no text features"):
+        ClusterReasoner([3]).assign(catalogue)
+    for number in ([], [3, 0]):
+        with pytest.raises(ValueError, match="at least one value"):
+            ClusterReasoner(number)

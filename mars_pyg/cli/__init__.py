@@ -1,0 +1,47 @@
+"""The command line, ``mars-pyg``."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import typer
+
+from mars_pyg.cli.demo import demo
+from mars_pyg.cli.evaluate import evaluate
+from mars_pyg.cli.factors import factors_app
+from mars_pyg.cli.factors_report import report
+from mars_pyg.cli.features import features
+from mars_pyg.cli.messages import show_warning
+from mars_pyg.cli.recommend import recommend
+from mars_pyg.cli.train import train
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="mars-pyg",
+    help="Explainable recommendation with readable item factors.\n\n"
+    "Begin with 'mars-pyg demo', then train on real data with 'mars-pyg train "
+    "--dataset baby' and look at what it recommends with 'mars-pyg recommend'.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+for command in (train, evaluate, recommend, features, demo):
+    app.command()(command)
+factors_app.command()(report)
+app.add_typer(factors_app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends with a message and a status.
+
+    The status is 0 for success, 1 for data, files or a training that cannot be used,
+    2 for options that are wrong, and 130 for an interrupt.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # Warnings are for the user here, not for a developer: no path, no line of code.
+    warnings.showwarning = show_warning
+    app()

@@ -1,0 +1,65 @@
+"""``mars-pyg train``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mars_pyg.cli.messages import messages
+from mars_pyg.cli.options import with_configuration
+from mars_pyg.cli.run_folder import RUNS
+from mars_pyg.config import make_config, read_config
+from mars_pyg.errors import DataError
+from mars_pyg.report import format_metrics
+
+
+@with_configuration()
+@messages()
+def train(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="yaml file of options, under the flags' names"),
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of the run", show_default="runs/<dataset>-<model>-<seed>"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with an interrupted run")
+    ] = False,
+    **flags: Any,
+) -> None:
+    """Train a recommender, and evaluate its best epoch on validation and test.
+
+    Options come from their defaults, then from --config, then from flags.
+    The run's folder gets the resolved options (config.yaml), the metrics
+    (metrics.json), the checkpoints and the logs. An interrupted run goes on
+    with --resume.
+    """
+    keys: dict[str, Any] = {} if config is None else read_config(config)
+    keys |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = make_config(keys, config)
+    except DataError as error:
+        raise typer.BadParameter(str(error)) from None
+    from mars_pyg.runs import train as train_run
+
+    name = Path(settings.dataset).resolve().name
+    folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
+    try:
+        metrics = train_run(settings, folder, resume=resume)
+    except KeyboardInterrupt:
+        if (folder / "last.ckpt").exists():
+            print(f"go on with: --run-dir {folder} --resume", file=sys.stderr)
+        raise
+    splits = {name: metrics[name] for name in ("val", "test")}
+    print(format_metrics("split", splits))
+    print(
+        f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; the run is in "
+        f"{folder}"
+    )

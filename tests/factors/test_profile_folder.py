@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mars_pyg.errors import DataError
+from mars_pyg.factors import ColumnReasoner, ItemCatalogue
+from mars_pyg.factors.profile_folder import (
+    find_profiles,
+    read_profiles,
+    write_profile_folder,
+)
+
+
+def test_written_folders_are_read_and_not_lost(tmp_path: Path) -> None:
+    catalogue = ItemCatalogue(["a", "b"], {"brand": ["x", ""]})
+    profiles = ColumnReasoner(["brand"]).assign(catalogue)
+    folder = tmp_path / "factors"
+    write_profile_folder(folder, profiles, catalogue.ids, "id")
+    found = find_profiles(tmp_path, None)
+    assert found == [(folder, folder / "profiles.tsv")]
+    again = read_profiles(found, catalogue.ids, "id")["catalogue"]
+    assert again.labels(0).to_dict() == {0: "x"}
+    with pytest.raises(DataError, match="holds profiles already"):
+        write_profile_folder(folder, profiles, catalogue.ids, "id", ".parquet")
+    write_profile_folder(folder, profiles, catalogue.ids, "id", ".parquet", True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "profiles.parquet",
+        "schema.json",
+    ]
+    write_profile_folder(folder / "other", profiles, catalogue.ids, "id")
+    with pytest.raises(DataError, match="two profiles of the modality"):
+        read_profiles(find_profiles(tmp_path, None), catalogue.ids, "id")
