@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Annotated
 
 import typer
 
@@ -15,6 +16,7 @@ from mars_pyg.cli.features import features
 from mars_pyg.cli.messages import show_warning
 from mars_pyg.cli.recommend import recommend
 from mars_pyg.cli.train import train
+from mars_pyg.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 
@@ -35,6 +37,26 @@ factors_app.command()(report)
 app.add_typer(factors_app)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from mars_pyg import __version__
+
+        print(f"mars-pyg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="show the version", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends with a message and a status.
 
@@ -44,4 +66,5 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Warnings are for the user here, not for a developer: no path, no line of code.
     warnings.showwarning = show_warning
+    keep_freed_memory()
     app()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,23 +40,28 @@ def train(
     Options come from their defaults, then from --config, then from flags.
     The run's folder gets the resolved options (config.yaml), the metrics
     (metrics.json), the checkpoints and the logs. An interrupted run goes on
-    with --resume.
+    with --run-dir and --resume, under the options that it has.
     """
-    keys: dict[str, Any] = {} if config is None else read_config(config)
-    keys |= {name: value for name, value in flags.items() if value is not None}
+    from mars_pyg.runs import CONFIG
+    from mars_pyg.runs import train as train_run
+
+    if resume and config is None and run_dir is not None:
+        stored = run_dir / CONFIG
+        config = stored if stored.is_file() else None
     try:
+        keys: dict[str, Any] = {} if config is None else read_config(config)
+        keys |= {name: value for name, value in flags.items() if value is not None}
         settings = make_config(keys, config)
     except DataError as error:
         raise typer.BadParameter(str(error)) from None
-    from mars_pyg.runs import train as train_run
-
     name = Path(settings.dataset).resolve().name
     folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
     try:
         metrics = train_run(settings, folder, resume=resume)
     except KeyboardInterrupt:
         if (folder / "last.ckpt").exists():
-            print(f"go on with: --run-dir {folder} --resume", file=sys.stderr)
+            command = f"mars-pyg train --run-dir {shlex.quote(str(folder))} --resume"
+            print(f"go on with: {command}", file=sys.stderr)
         raise
     splits = {name: metrics[name] for name in ("val", "test")}
     print(format_metrics("split", splits))

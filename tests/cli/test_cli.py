@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mars_pyg
 from mars_pyg.config import TrainConfig
 
 Run = Callable[..., tuple[int, str, str]]
@@ -75,6 +76,12 @@ def test_config_file_and_flags(run: Run, tmp_path: Path) -> None:
     assert first["test"] == second["test"]
 
 
+def test_version(run: Run) -> None:
+    status, out, _ = run("--version")
+    assert status == 0
+    assert out.strip() == f"mars-pyg {mars_pyg.__version__}"
+
+
 def test_resume(run: Run) -> None:
     assert run("train", *SMALL)[0] == 0
     status, _, err = run("train", *SMALL)
@@ -87,6 +94,11 @@ def test_resume(run: Run) -> None:
     assert status == 0
     assert "epoch    6" in err
     assert "epoch    2" not in err
+    # Its own options need not be given again.
+    folder = "runs/synthetic-mars-0"
+    status, _, err = run("train", f"--run-dir={folder}", "--resume", "--max-epochs=8")
+    assert status == 0
+    assert "epoch    8" in err
     # The data is no longer what it was.
     path = Path("runs/synthetic-mars-0/config.yaml")
     path.write_text(path.read_text().replace("num_users: 60", "num_users: 61"))
@@ -102,9 +114,11 @@ def test_resume(run: Run) -> None:
         (["train", "--fusion=sum"], 2, "'sum' is not one of"),
         (["train", "--max-epochs=many"], 2, "--max-epochs"),
         (["train", "--max-epochs=0"], 2, "max_epochs"),
+        (["evaluate", "--split=val", "--mask-validation"], 2, "--split test"),
+        (["evaluate", "--num-eval-users=0"], 2, "--num-eval-users"),
         (["train", "--model=lightgcn", "--fusion=mean"], 2, "no option 'fusion'"),
         (["train", "--dataset=baby", "--num-users=5"], 2, "no option 'num_users'"),
-        (["train", "--config=none.yaml"], 1, "none.yaml: the file does not exist"),
+        (["train", "--config=none.yaml"], 2, "none.yaml: the file does not exist"),
         (["train", "--dataset=nowhere"], 1, "nowhere"),
         (["train", "--num-users=0"], 2, "num_users"),
         (["train", *SMALL, "--monitor=recall@7"], 2, "'monitor' must be one of"),

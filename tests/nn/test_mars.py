@@ -375,3 +375,18 @@ def test_wrong_options_are_refused(data: HeteroData) -> None:
     del bare["item"].x_text
     with pytest.raises(ValueError, match="x_text"):
         MARS(bare, item_graphs="factors", factor_source="clusters")
+
+
+def test_semantic_loss_takes_a_sample_of_a_large_batch(
+    data: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make(data)
+    seen = []
+    monkeypatch.setattr(
+        model.decoder, "forward", lambda x: seen.append(len(x)) or model.decoder.mlp(x)
+    )
+    user, item = torch.arange(12) % 5, torch.arange(12)
+    model.loss(user, item, item.flip(0))
+    monkeypatch.setattr("mars_pyg.nn.mars.MAX_SEMANTIC_ITEMS", 7)
+    model.loss(user, item, item.flip(0))
+    assert seen == [12, 7]

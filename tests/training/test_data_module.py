@@ -32,11 +32,23 @@ def make(pairs: list[Pair], num_users: int, num_items: int, **options: Any) -> A
     edge_index = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).t()
     options = {
         "batch_size": 4,
+        "max_steps": None,
         "seed": 0,
         "current_epoch": lambda: 0,
         **options,
     }
     return TripletBatches(edge_index, num_users, num_items, **options)
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "sizes"),
+    [(None, [4, 4, 2]), (3, [4, 4, 2]), (2, [5, 5]), (1, [10]), (100, [4, 4, 2])],
+)
+def test_batches_grow_with_the_data(max_steps: int | None, sizes: list[int]) -> None:
+    pairs = [(user, 0) for user in range(10)]
+    batches = make(pairs, 10, 3, max_steps=max_steps)
+    assert len(batches) == len(sizes)
+    assert [user.numel() for user, _, _ in batches] == sizes
 
 
 @settings(max_examples=60, deadline=None)

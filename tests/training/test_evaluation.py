@@ -184,3 +184,31 @@ def test_bad_input_is_refused() -> None:
     del data["user", "interacts", "item"].val_edge_index
     with pytest.raises(DataError, match="no val split"):
         evaluate(model, data)
+
+
+def test_a_sample_of_the_users_is_the_same_each_time() -> None:
+    scores = torch.rand(50, 9, generator=torch.Generator().manual_seed(0))
+    held = [(user, user % 9) for user in range(50)]
+    data = graph(50, 9, [], held, held)
+    model = FixedScores(scores)
+    some = evaluate(model, data, "val", (2,), num_users=20)
+    assert evaluate(model, data, "val", (2,), chunk_size=3, num_users=20) == some
+    everyone = evaluate(model, data, "val", (2,))
+    assert evaluate(model, data, "val", (2,), num_users=50) == everyone
+    assert evaluate(model, data, "val", (2,), num_users=99) == everyone
+    hits = (scores.topk(2).indices == torch.arange(50)[:, None] % 9).any(dim=1)
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
+    assert some["recall@2"] == pytest.approx(float(hits[order[:20]].float().mean()))
+    with pytest.raises(ValueError, match="'num_users' must be positive"):
+        evaluate(model, data, "val", (2,), num_users=0)
+
+
+def test_scores_of_many_items_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mars_pyg.training.evaluation.MAX_SCORES", 25)
+    model = FixedScores(torch.rand(7, 10))
+    sizes = [len(user) for user, _, _ in rank(model, torch.arange(7), 3)]
+    assert sizes == [2, 2, 2, 1]
+    monkeypatch.setattr("mars_pyg.training.evaluation.MAX_SCORES", 5)
+    assert len(list(rank(model, torch.arange(7), 3))) == 7

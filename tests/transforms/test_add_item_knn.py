@@ -191,3 +191,45 @@ def test_faults() -> None:
         AddItemKNN(weights={"x_text": 0})
     with pytest.raises(ValueError, match="not among"):
         AddItemKNN(attrs=["x_text"], weights={"x_image": 1})
+
+
+def test_approximate_search_finds_most_neighbours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(60, 16, generator=generator)
+    x = centers[torch.randint(60, (6000,), generator=generator)]
+    x = x + 0.7 * torch.randn(6000, 16, generator=generator)
+    x[::50] = 0
+    data = catalogue(x_text=x)
+    exact, found = (
+        knn(data, k=5, search=search) for search in ("exact", "approximate")
+    )
+    # Everything holds that holds of the exact graph, but for the choice.
+    assert found.shape == exact.shape
+    assert (found[1].diff() >= 0).all()
+    assert found.unique(dim=1).size(1) == found.size(1)
+    assert torch.equal(found[1].bincount(), exact[1].bincount())
+    alone = found[:, (found[1] % 50) == 0]
+    assert torch.equal(alone[0], alone[1])
+    assert ((found[0] == found[1]).sum()) == 6000
+    keys = [edges[0] * 6000 + edges[1] for edges in (exact, found)]
+    assert torch.isin(*keys).float().mean() > 0.9
+    assert torch.equal(found, knn(data, k=5, search="approximate"))
+
+
+def test_approximate_search_of_few_items_is_exact() -> None:
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(1))
+    data = catalogue(x_text=x)
+    found, exact = (knn(data, search=search) for search in ("approximate", "exact"))
+    keys = [(edges[0] * 300 + edges[1]).sort().values for edges in (found, exact)]
+    assert torch.equal(*keys)
+    nothing = catalogue(x_text=torch.zeros(3, 2))
+    assert knn(nothing, search="approximate").tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_search_is_by_size_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = catalogue(x_text=torch.randn(20, 4))
+    assert torch.equal(knn(data), knn(data, search="exact"))
+    monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MAX_EXACT", 19)
+    assert torch.equal(knn(data), knn(data, search="approximate"))
+    with pytest.raises(ValueError, match="search must be one of"):
+        AddItemKNN(search="fast")
