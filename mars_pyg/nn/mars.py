@@ -341,12 +341,10 @@ class MARS(LightGCN):
         # The sum over blocks of W_0: concatenating would copy all features each step.
         parts = [self._features(modality) for modality in self.modalities]
         blocks = weight.split([part.size(1) for part in parts], dim=1)
-        return torch.stack(
-            [
-                torch.nn.functional.linear(part, block)
-                for part, block in zip(parts, blocks, strict=True)
-            ]
-        ).sum(dim=0)
+        x = torch.nn.functional.linear(parts[0], blocks[0])
+        for part, block in zip(parts[1:], blocks[1:], strict=True):
+            x = torch.addmm(x, part, block.t())
+        return x
 
     def _projection_weight(self, view: str) -> Tensor:
         weight = self.projections[view].weight

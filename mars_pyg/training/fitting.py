@@ -33,7 +33,7 @@ from mars_pyg.training.callbacks import (
     RunCheckpoint,
 )
 from mars_pyg.training.data_module import RecommenderDataModule
-from mars_pyg.training.evaluation import check_held_out, evaluate
+from mars_pyg.training.evaluation import check_held_out
 from mars_pyg.training.module import RecommenderModule
 
 #: Names of the checkpoints in a run's folder.
@@ -233,7 +233,10 @@ def fit(
         epochs=trainer.current_epoch,
         seconds_per_epoch=statistics.median(timer.seconds) if timer.seconds else None,
         peak_mib=peak_mib,
-        val=evaluate(recommender, data, "val", k, chunk_size, num_users=num_eval_users),
+        val={
+            name.removeprefix("val/"): value
+            for name, value in checkpoint["metrics"].items()
+        },
     )
 
 

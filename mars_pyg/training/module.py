@@ -79,8 +79,9 @@ class RecommenderModule(LightningModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what was trained on."""
+        """Note what was trained on, and what it has come to."""
         checkpoint["interactions"] = interactions_digest(self.data)
+        checkpoint["metrics"] = dict(self._validated)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue on other data."""

@@ -16,7 +16,9 @@ from mars_pyg.transforms.item_cells import nearby_items
 
 SEARCHES = ("auto", "exact", "approximate")
 #: The most items that are compared with all others unless it is asked for.
-MAX_EXACT = 100_000
+MAX_EXACT = 50_000
+#: Similarities that are held at once, 256 MiB of them in double precision.
+MAX_SCORES = 2**25
 #: Similarities that are equal on this grid are ties.
 GRID = 1e-5
 
@@ -51,7 +53,7 @@ class AddItemKNN(BaseTransform):
     ``"approximate"`` makes cells of some 500 near items by k-means, and compares the
     items of a cell with those of the 16 cells that are nearest to it, an inverted file
     index (`Jégou et al., 2011 <https://doi.org/10.1109/TPAMI.2010.57>`_). ``"auto"`` is
-    exact up to 100,000 items.
+    exact up to 50,000 items.
 
     Args:
         k: Number of neighbours, the item itself included. With fewer items, all are
@@ -60,7 +62,8 @@ class AddItemKNN(BaseTransform):
             whose names start with ``x_``. (default: :obj:`None`)
         weights: The weight of each feature; those that are not there weigh one.
             (default: :obj:`None`)
-        block_size: Number of items that are compared with all at once.
+        block_size: Number of items that are compared with all at once; fewer where
+            there are many, so that their similarities take no more than 256 MiB.
             (default: :obj:`1024`)
         search: ``"auto"``, ``"exact"`` or ``"approximate"``. (default: ``"auto"``)
         seed: Seed of the order among ties, and of the cells. (default: :obj:`0`)
@@ -136,9 +139,8 @@ class AddItemKNN(BaseTransform):
             blocks = nearby_items(x, (~missing).nonzero().view(-1), self.seed)
         else:
             everything = torch.arange(num_items, device=x.device)
-            blocks = [
-                (block, everything) for block in everything.split(self.block_size)
-            ]
+            size = max(1, min(self.block_size, MAX_SCORES // max(num_items, 1)))
+            blocks = [(block, everything) for block in everything.split(size)]
         # An item without features has itself alone, whatever it is compared with.
         alone = missing.nonzero().view(-1) if approximate else missing.new_empty(0)
         neighbors, items = [alone.long()], [alone.long()]
