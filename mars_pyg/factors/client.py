@@ -15,7 +15,7 @@ from mars_pyg.factors.rate_limits import RateLimiter, backoff, retry_after
 from mars_pyg.factors.redaction import redact, redact_url
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 #: The ways to ask for json, the strictest first. A server is asked in the first that it
 #: takes.
@@ -260,7 +260,7 @@ class ChatClient:
             )
         except openai.APIStatusError as error:
             self.limiter.update(error.response.headers)
-            raise _judge(error) from None
+            raise judge(error) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             raise _Transient(redact(f"{type(cause).__name__}: {cause}")) from None
@@ -275,6 +275,17 @@ class ChatClient:
         return Completion.read(body, mode, time.monotonic() - start)
 
 
+def explain(error: OpenAIError) -> ServiceError:
+    """Say what a failure of the openai package means."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        judged = judge(error)
+        return judged if isinstance(judged, ServiceError) else ServiceError(str(judged))
+    cause = error.__cause__ or error
+    return ServiceError(redact(f"{error} ({type(cause).__name__}: {cause})"))
+
+
 class _Transient(Exception):  # noqa: N818 (never leaves this file)
     """A failure that may pass."""
 
@@ -283,7 +294,7 @@ class _Transient(Exception):  # noqa: N818 (never leaves this file)
         self.wait = wait
 
 
-def _judge(error: APIStatusError) -> Exception:
+def judge(error: APIStatusError) -> Exception:
     """Tell failures that may pass from those that stay."""
     status, code = error.status_code, str(getattr(error, "code", "") or "")
     message = redact(f"status {status}: {error.message}")[:500]
@@ -324,8 +335,8 @@ def request_parameters(
     return parameters
 
 
-def make_openai(options: ClientOptions) -> AsyncOpenAI:
-    """Make the client of the openai package, without its own retries.
+def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
+    """Make the client of the openai package; its own retries are few and short.
 
     Raises:
         ServiceError: If the package or the key is missing.
@@ -347,7 +358,7 @@ def make_openai(options: ClientOptions) -> AsyncOpenAI:
         api_key=key or "none",
         base_url=base_url,
         timeout=options.timeout,
-        max_retries=0,
+        max_retries=max_retries,
     )
 
 

@@ -26,6 +26,7 @@ class Estimate:
         items: Items of the catalogue.
         without_content: Items with nothing to show.
         answered: Items whose answers are there.
+        repeated: Items of the same content as another, asked once together.
         requests: Requests to come.
         input_tokens: Tokens of these requests.
         output_tokens: Tokens of their answers.
@@ -39,6 +40,7 @@ class Estimate:
     items: int
     without_content: int
     answered: int
+    repeated: int
     requests: int
     input_tokens: int
     output_tokens: int
@@ -73,14 +75,18 @@ def estimate(
         num_examples: The number of examples of each item. (default: :obj:`0`)
     """
     iterator = iter(contents)
-    items = without = answered = requests = item_tokens = asked = 0
+    items = without = requests = item_tokens = asked = answered = repeated = 0
+    seen: set[bytes] = set()
     input_tokens = output_tokens = 0.0
     while chunk := list(itertools.islice(iterator, _CHUNK)):
         items += len(chunk)
-        by_key = {content.key: content for content in chunk if content is not None}
-        without += chunk.count(None)
+        shown = [content for content in chunk if content is not None]
+        without += len(chunk) - len(shown)
+        by_key = {c.key: c for c in shown if c.key not in seen}
+        seen |= by_key.keys()
+        repeated += len(shown) - len(by_key)
         wanted = store.open_questions(list(by_key), plan.questions)
-        answered += len(chunk) - chunk.count(None) - len(wanted)
+        answered += len(by_key) - len(wanted)
         asked += len(wanted)
         pairs = ((by_key[key], numbers) for key, numbers in wanted.items())
         for group in plan.group(pairs):
@@ -114,6 +120,7 @@ def estimate(
         items,
         without,
         answered,
+        repeated,
         requests,
         round(input_tokens),
         round(output_tokens),
@@ -135,6 +142,7 @@ def format_estimate(entry: Estimate, concurrency: int) -> str:
         f"items            {entry.items:>12,}",
         f"  no content     {entry.without_content:>12,}",
         f"  answered       {entry.answered:>12,}",
+        f"  repeated       {entry.repeated:>12,}",
         f"requests         {entry.requests:>12,}",
         f"tokens in        {entry.input_tokens:>12,}",
         f"tokens out       {entry.output_tokens:>12,}",

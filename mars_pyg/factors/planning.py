@@ -66,14 +66,7 @@ class AssignmentPlan:
         self.items_per_request = items_per_request
         self.image_tokens = image_tokens
         self.prompt = PROMPT_VERSION + (f"+{variant}" if variant else "")
-        versions = schema.factor_versions()
-        names = [factor.name for factor in schema.factors]
-        self.questions = store.question_ids(
-            model,
-            schema.modality,
-            self.prompt,
-            list(zip(versions, names, strict=True)),
-        )
+        self.questions = store.question_ids(schema, model, self.prompt)
         self.factor_of = dict(zip(self.questions, schema.factors, strict=True))
         self.counter = TokenCounter(model)
         self._instructions: dict[tuple[int, ...], tuple[Message, int, int]] = {}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 LAYOUT = 1
 TABLES = """
 CREATE TABLE IF NOT EXISTS questions (
-    id INTEGER PRIMARY KEY, model TEXT, modality TEXT, prompt TEXT, factor TEXT,
-    name TEXT, UNIQUE (model, modality, prompt, factor));
+    id INTEGER PRIMARY KEY, model TEXT, modality TEXT, prompt TEXT, version TEXT,
+    factor TEXT, UNIQUE (model, modality, prompt, version));
 CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, date TEXT, model TEXT, answered_by TEXT, prompt TEXT,
     schema TEXT, mode TEXT, batch TEXT, custom_id TEXT UNIQUE, items INTEGER,
@@ -33,10 +33,12 @@ CREATE TABLE IF NOT EXISTS faults (
     input BLOB, question INTEGER, times INTEGER, fault TEXT,
     PRIMARY KEY (input, question)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batches (
-    id TEXT PRIMARY KEY, remote TEXT, input_file TEXT, model TEXT, state TEXT,
-    date TEXT, plan TEXT, requests INTEGER);
+    id TEXT PRIMARY KEY, process TEXT, state TEXT, model TEXT, mode TEXT, prompt TEXT,
+    schema TEXT, date TEXT, requests INTEGER, reserved REAL, input_file TEXT,
+    remote TEXT);
 CREATE TABLE IF NOT EXISTS batch_requests (
-    custom_id TEXT PRIMARY KEY, batch TEXT, plan TEXT);
+    custom_id TEXT PRIMARY KEY, batch TEXT, inputs TEXT, questions TEXT,
+    expected_input INTEGER);
 CREATE INDEX IF NOT EXISTS requests_of_batch ON batch_requests (batch);
 """
 

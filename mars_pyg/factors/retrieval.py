@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mars_pyg.factors.content import ItemContent
+from mars_pyg.factors.content import CatalogueContents, ItemContent
 
 #: Length at which a field of an example is cut, in characters.
 _MAX_CHARACTERS = 300
@@ -28,7 +28,9 @@ class ExampleIndex:
     """
 
     def __init__(
-        self, contents: Sequence[ItemContent | None], features: Tensor
+        self,
+        contents: Sequence[ItemContent | None] | CatalogueContents,
+        features: Tensor,
     ) -> None:
         if len(contents) != len(features):
             raise ValueError(

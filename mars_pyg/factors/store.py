@@ -22,6 +22,7 @@ from mars_pyg.factors.records import (
     RequestRecord,
     Totals,
 )
+from mars_pyg.factors.schema import Factor, FactorSchema
 
 #: Seconds after which a process that gives no sign of life has lost its claims.
 LEASE = 60.0
@@ -67,7 +68,7 @@ class AnswerStore:
         # Readers and one writer at once; a commit is on the disk when it returns.
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
-        with self._transaction():
+        with self.transaction():
             version = execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, LAYOUT):
                 raise DataError(
@@ -85,7 +86,8 @@ class AnswerStore:
         self._connection.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write all of a block or nothing, with no other process in between."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield self._connection
@@ -96,26 +98,36 @@ class AnswerStore:
 
     # Questions and answers
 
-    def question_ids(
-        self, model: str, modality: str, prompt: str, factors: Sequence[tuple[str, str]]
-    ) -> list[int]:
-        """Number questions, given the versions and names of their factors."""
+    def question_ids(self, schema: FactorSchema, model: str, prompt: str) -> list[int]:
+        """Number the questions of a schema, one for each factor."""
         ids = []
-        with self._transaction() as connection:
-            for version, name in factors:
-                key = (model, modality, prompt, version)
+        with self.transaction() as connection:
+            versions = schema.factor_versions()
+            for version, factor in zip(versions, schema.factors, strict=True):
+                key = (model, schema.modality, prompt, version)
                 connection.execute(
-                    "INSERT OR IGNORE INTO questions (model, modality, prompt, factor, "
-                    "name) VALUES (?, ?, ?, ?, ?)",
-                    (*key, name),
+                    "INSERT OR IGNORE INTO questions (model, modality, prompt, "
+                    "version, factor) VALUES (?, ?, ?, ?, ?)",
+                    (*key, factor.model_dump_json()),
                 )
                 row = connection.execute(
                     "SELECT id FROM questions WHERE model = ? AND modality = ? AND "
-                    "prompt = ? AND factor = ?",
+                    "prompt = ? AND version = ?",
                     key,
                 ).fetchone()
                 ids.append(int(row[0]))
         return ids
+
+    def factors(self, questions: Sequence[int]) -> list[Factor]:
+        """The factors of questions."""
+        return [
+            Factor.model_validate_json(
+                self._connection.execute(
+                    "SELECT factor FROM questions WHERE id = ?", (number,)
+                ).fetchone()[0]
+            )
+            for number in questions
+        ]
 
     def answers(
         self, inputs: Sequence[bytes], questions: Sequence[int]
@@ -166,9 +178,11 @@ class AnswerStore:
 
         An answer that is there stays, and a request of a batch counts once.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             for entry in received:
-                number = self._record_request(connection, entry.request)
+                number, known = self._record_request(connection, entry.request)
+                if known:
+                    continue
                 connection.executemany(
                     "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?)",
                     [
@@ -195,9 +209,10 @@ class AnswerStore:
 
     def _record_request(
         self, connection: sqlite3.Connection, request: RequestRecord | None
-    ) -> int | None:
+    ) -> tuple[int | None, bool]:
+        """Store a request; returns its number, and whether it was there already."""
         if request is None:
-            return None
+            return None, False
         row = vars(request) | {
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         }
@@ -207,11 +222,7 @@ class AnswerStore:
             tuple(row.values()),
         )
         if not cursor.rowcount:
-            return int(
-                connection.execute(
-                    "SELECT id FROM requests WHERE custom_id = ?", (request.custom_id,)
-                ).fetchone()[0]
-            )
+            return None, True
         connection.execute(
             "INSERT INTO totals VALUES (?, 1, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "requests = requests + 1, input_tokens = input_tokens + "
@@ -226,7 +237,7 @@ class AnswerStore:
                 request.cost,
             ),
         )
-        return cursor.lastrowid
+        return cursor.lastrowid, False
 
     def faults(
         self, inputs: Sequence[bytes], questions: Sequence[int]
@@ -259,18 +270,25 @@ class AnswerStore:
             Whether it is set aside, and whether other requests are under way, which may
             turn out cheaper.
         """
-        self._drop_dead_owners()
-        with self._transaction() as connection:
+        self.drop_dead_owners()
+        with self.transaction() as connection:
             reserved = connection.execute(
                 "SELECT coalesce(sum(reserved), 0) FROM owners WHERE model = ?",
                 (model,),
             ).fetchone()[0]
-            spent = self.totals(model).cost
+            spent = self.totals(model).cost + self.reserved_by_batches(model)
             # Sums of floats: what is left of released amounts is no request.
             granted = spent + reserved + amount <= budget
             if granted:
                 self._sign_of_life(connection, model, amount)
         return granted, reserved > 1e-12
+
+    def reserved_by_batches(self, model: str) -> float:
+        """What batches that are not collected may cost."""
+        row = self._connection.execute(
+            "SELECT coalesce(sum(reserved), 0) FROM batches WHERE model = ?", (model,)
+        ).fetchone()
+        return float(row[0])
 
     def request(self, number: int) -> dict[str, object]:
         """Look up a request by its number."""
@@ -319,8 +337,8 @@ class AnswerStore:
             return result
         keys = list(wanted)
         numbers = sorted({number for entry in wanted.values() for number in entry})
-        self._drop_dead_owners()
-        with self._transaction() as connection:
+        self.drop_dead_owners()
+        with self.transaction() as connection:
             if owner is None:
                 self._sign_of_life(connection, model)
             taken = {
@@ -353,7 +371,7 @@ class AnswerStore:
 
     def sign_of_life(self, model: str) -> None:
         """Keep the claims of this process for another while."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._sign_of_life(connection, model)
 
     def _sign_of_life(
@@ -375,19 +393,22 @@ class AnswerStore:
     def release(self, owner: str | None = None) -> None:
         """Give back all claims of an owner, by default of this process."""
         owner = owner or self.owner
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
             connection.execute("DELETE FROM owners WHERE id = ?", (owner,))
 
-    def unclaim(self, pairs: Sequence[tuple[bytes, int]]) -> None:
-        """Give back single claims of this process."""
-        with self._transaction() as connection:
+    def unclaim(
+        self, pairs: Sequence[tuple[bytes, int]], owner: str | None = None
+    ) -> None:
+        """Give back single claims of an owner, by default of this process."""
+        with self.transaction() as connection:
             connection.executemany(
                 "DELETE FROM claims WHERE input = ? AND question = ? AND owner = ?",
-                [(*pair, self.owner) for pair in pairs],
+                [(*pair, owner or self.owner) for pair in pairs],
             )
 
-    def _drop_dead_owners(self) -> None:
+    def drop_dead_owners(self) -> None:
+        """Take the claims of processes that have ended."""
         rows = self._connection.execute(
             "SELECT id, host, process, seen FROM owners WHERE id != ?", (self.owner,)
         ).fetchall()
@@ -409,7 +430,7 @@ class AnswerStore:
         self, key: bytes, kind: str, text: str | None, request: RequestRecord
     ) -> None:
         """Store a document, if there is one, and what it cost."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             self._record_request(connection, request)
             if text is not None:
                 connection.execute(
