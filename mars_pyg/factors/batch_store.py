@@ -151,7 +151,7 @@ class BatchStore:
     def rows(self) -> list[BatchRow]:
         """All batches that are not collected, the oldest first."""
         with self.store.transaction() as connection:
-            found = connection.execute("SELECT * FROM batches ORDER BY date, id")
+            found = connection.execute("SELECT * FROM batches ORDER BY rowid")
             return [BatchRow(*row) for row in found]
 
     def request(self, custom_id: str) -> BatchRequest | None:

@@ -46,6 +46,7 @@ class LoopbackServer:
         gullible: Whether it does what product texts order.
         ignores_format: Whether it takes any response format and answers in prose.
         limit_name: The only name of the limit of tokens that it takes, if any.
+        refused: A word for which it refuses a request.
         requests_per_second: Its limit, stated in headers and kept to, if any.
         hang: Seconds of a hang.
         keep: Whether to keep requests and a log of answers.
@@ -61,6 +62,7 @@ class LoopbackServer:
         gullible: bool = False,
         ignores_format: bool = False,
         limit_name: str | None = None,
+        refused: str | None = None,
         requests_per_second: float | None = None,
         hang: float = 30.0,
         keep: bool = True,
@@ -69,6 +71,7 @@ class LoopbackServer:
         self.latency, self.faults = latency, faults or FaultPlan()
         self.modes, self.key, self.gullible = modes, key, gullible
         self.ignores_format, self.limit_name = ignores_format, limit_name
+        self.refused = refused
         self.requests_per_second, self.hang = requests_per_second, hang
         self.keep, self.port = keep, port
         self.counts = Counts()
@@ -237,6 +240,8 @@ class LoopbackServer:
         )
 
     def _check(self, body: dict[str, Any]) -> web.Response | None:
+        if self.refused is not None and self.refused in json.dumps(body):
+            return _error(400, "the request is against the rules")
         form = body.get("response_format", {}).get("type", "text")
         if form not in self.modes:
             return _error(400, f"response_format {form!r} is not supported")
