@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from mars_pyg.factors.redaction import redact
 from mars_pyg.factors.schema import SEPARATOR, Factor
 
 #: The longest value of an open vocabulary, so that no text can pass for one.
@@ -210,6 +211,8 @@ def _check_open(entry: str) -> str | None:
         raise ValueError(f"{_short(entry)} is longer than {MAX_OPEN_CHARACTERS}")
     if SEPARATOR in entry or not entry.isprintable():
         raise ValueError(f"{_short(entry)} holds {SEPARATOR!r} or a control character")
+    if redact(entry) != entry:
+        raise ValueError("the value looks like a key")
     return entry
 
 

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mars_pyg.factors.prompts import Message
 from mars_pyg.factors.rate_limits import RateLimiter, backoff, retry_after
-from mars_pyg.factors.redaction import redact, redact_url
+from mars_pyg.factors.redaction import redact
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -82,7 +83,7 @@ class Completion:
         return cls(
             str(message.get("content") or ""),
             reason,
-            str(body.get("model") or ""),
+            redact(str(body.get("model") or "")),
             Usage.read(body.get("usage")),
             mode,
             seconds,
@@ -348,6 +349,13 @@ def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
             "the package openai is missing; install mars-pyg with the extra 'llm'"
         ) from error
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or None
+    parts = urlsplit(base_url or "")
+    if parts.username or parts.password or parts.query:
+        # Libraries log addresses as they are.
+        raise ServiceError(
+            "the address of the server holds a user, a password or a query; keys are "
+            "read from OPENAI_API_KEY only"
+        )
     key = os.environ.get("OPENAI_API_KEY")
     if not key and base_url is None:
         raise ServiceError(
@@ -360,9 +368,3 @@ def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
         timeout=options.timeout,
         max_retries=max_retries,
     )
-
-
-def server_name(options: ClientOptions) -> str:
-    """The server's address, without what is secret, for people."""
-    address = options.base_url or os.environ.get("OPENAI_BASE_URL")
-    return redact_url(address) if address else "OpenAI"

@@ -23,7 +23,7 @@ from mars_pyg.factors.tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD, TokenCounter
 #: Tokens that are left for an answer beyond its values, and for thought.
 _SPARE_OUTPUT = 300
 #: Tokens of ``{"item": "a1b2c3", "values": {}}`` in an answer.
-_ITEM_OUTPUT = 16
+_ITEM_OUTPUT = 14
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class AssignmentPlan:
         each = _ITEM_OUTPUT + sum(
             self._outputs[number][0] for number in group.questions
         )
-        return round(8 + each * len(group.contents))
+        return round(6 + each * len(group.contents))
 
     def output_limit(self, group: Group) -> int:
         """The most tokens that an answer can need."""
@@ -163,14 +163,13 @@ class AssignmentPlan:
 
     def _output_of(self, factor: Factor) -> tuple[float, int]:
         """Tokens of a factor in an answer: expected, and at most."""
-        name = self.counter.count(json.dumps(factor.name) + ": ") + 1
+        values = factor.values or ["two words"]
+        name = json.dumps(factor.name)
+        pairs = [self.counter.count(f'{name}: "{value}",') for value in values]
+        mean = sum(pairs) / len(pairs)
         if factor.values is None:
-            return name + 4, name + (100 if factor.multiple else 20)
-        lengths = [self.counter.count(json.dumps(value)) for value in factor.values]
-        mean = sum(lengths) / len(lengths)
-        if factor.multiple:
-            return name + 2 + 1.5 * mean, name + 2 + sum(lengths) + len(lengths)
-        return name + mean, name + max(lengths)
+            return mean, 20 + max(pairs) + (80 if factor.multiple else 0)
+        return mean + 2 * factor.multiple, sum(pairs) if factor.multiple else max(pairs)
 
 
 def item_codes(contents: Sequence[ItemContent]) -> dict[str, ItemContent]:

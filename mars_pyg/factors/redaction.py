@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import urlsplit, urlunsplit
 
 #: Environment variables that hold keys.
 KEY_VARIABLES = ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY")
@@ -19,10 +18,3 @@ def redact(text: str) -> str:
         if len(key) >= 8:
             text = text.replace(key, "<key>")
     return _KEY.sub("<key>", text)
-
-
-def redact_url(url: str) -> str:
-    """Take user, password and query out of a URL."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return redact(urlunsplit((parts.scheme, host, parts.path, "", "")))

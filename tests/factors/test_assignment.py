@@ -42,7 +42,7 @@ from mars_pyg.factors.store import AnswerStore
 def context() -> Iterator[Any]:
     """Makes processes that have imported what a run needs."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["loopback_runs"])
+    context.set_forkserver_preload(["loopback_runs", "openai.resources.chat"])
     with pytest.MonkeyPatch.context() as patch:
         # The server of forks looks for modules where a new Python does.
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))

@@ -47,6 +47,8 @@ class LoopbackServer:
         ignores_format: Whether it takes any response format and answers in prose.
         limit_name: The only name of the limit of tokens that it takes, if any.
         refused: A word for which it refuses a request.
+        always: The status and code with which it answers everything, if any.
+        retry_after: The ``retry-after`` of its errors 503, if any.
         requests_per_second: Its limit, stated in headers and kept to, if any.
         hang: Seconds of a hang.
         keep: Whether to keep requests and a log of answers.
@@ -63,6 +65,8 @@ class LoopbackServer:
         ignores_format: bool = False,
         limit_name: str | None = None,
         refused: str | None = None,
+        always: tuple[int, str | None] | None = None,
+        retry_after: str | None = None,
         requests_per_second: float | None = None,
         hang: float = 30.0,
         keep: bool = True,
@@ -71,7 +75,7 @@ class LoopbackServer:
         self.latency, self.faults = latency, faults or FaultPlan()
         self.modes, self.key, self.gullible = modes, key, gullible
         self.ignores_format, self.limit_name = ignores_format, limit_name
-        self.refused = refused
+        self.refused, self.always, self.retry_after = refused, always, retry_after
         self.requests_per_second, self.hang = requests_per_second, hang
         self.keep, self.port = keep, port
         self.counts = Counts()
@@ -174,7 +178,10 @@ class LoopbackServer:
                 },
             )
         if fault in ("error_500", "error_503"):
-            return _error(int(fault[-3:]), "the server is overloaded")
+            wait = (
+                None if self.retry_after is None else {"retry-after": self.retry_after}
+            )
+            return _error(int(fault[-3:]), "the server is overloaded", headers=wait)
         if self.latency or fault == "slow":
             await asyncio.sleep(self.latency + 0.2 * (fault == "slow"))
         response = self.completion(body, fault)
@@ -231,6 +238,8 @@ class LoopbackServer:
         }
 
     def _authorise(self, request: web.Request) -> web.Response | None:
+        if self.always is not None:
+            return _error(self.always[0], "not today", self.always[1])
         given = request.headers.get("Authorization", "")
         if self.key is None or given == f"Bearer {self.key}":
             return None
