@@ -94,7 +94,8 @@ def test_tokens_of_an_answer_are_near_those_of_its_json(tmp_path: Path) -> None:
     values = {"material": "cotton", "main color": ["red"], "brand": "Acme"}
     items = [{"item": content.key.hex()[:6], "values": values} for content in contents]
     tokens = plan.counter.count(json.dumps({"items": items}))
-    assert plan.output_tokens(group) == pytest.approx(tokens, rel=0.2)
+    tolerance = 0.2 if plan.counter.method.startswith("counted") else 0.4
+    assert plan.output_tokens(group) == pytest.approx(tokens, rel=tolerance)
     assert plan.output_limit(group) > 2 * tokens
 
 
