@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import typer
 from pydantic import BaseModel, Field, ValidationError
 
-from mars_pyg.cli.options import add_flags
+from mars_pyg.cli.options import _parameter as make_parameter
 from mars_pyg.factors.assignment_options import AssignmentOptions
 from mars_pyg.factors.catalogue import ID_COLUMNS, ItemCatalogue
 from mars_pyg.factors.client import ClientOptions
@@ -179,16 +180,26 @@ class Settings(ItemOptions, ServerOptions, CostOptions, RequestOptions):
 def with_groups(
     *groups: type[BaseModel],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the flags of some groups."""
+    """Give a command the flags of some groups, in the place of ``**flags``."""
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
-        defaults = {
-            name: field.default
-            for group in groups
-            for name, field in group.model_fields.items()
-            if field.default is not None
-        }
-        return add_flags(function, groups, defaults)
+        signature = inspect.signature(function, eval_str=True)
+        parameters = list(signature.parameters.values())
+        parameters.pop()  # **flags, in whose place they stand
+        for group in groups:
+            for name, field in group.model_fields.items():
+                flag = make_parameter(name, field, group, field.default)
+                parameters.append(flag)
+        arguments = [p for p in parameters if p.default is inspect.Parameter.empty]
+        options = [p for p in parameters if p.default is not inspect.Parameter.empty]
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                *arguments,
+                *(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in options),
+            ]
+        )
+        function.__annotations__ = {p.name: p.annotation for p in parameters}
+        return function
 
     return wrap
 

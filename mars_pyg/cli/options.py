@@ -1,11 +1,11 @@
-"""A flag for every key of a configuration."""
+"""A flag for every key of a training's configuration."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -17,28 +17,15 @@ from mars_pyg.config import TrainConfig, groups
 
 
 def with_configuration(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command a flag for every key of a training's configuration."""
-    return add_flags(function, list(groups()), _shown_defaults())
-
-
-def add_flags(
-    function: Callable[..., None],
-    groups: Sequence[type[BaseModel]],
-    defaults: Mapping[str, object],
-) -> Callable[..., None]:
-    """Give a command a flag for every field of models, in the place of ``**flags``."""
+    """Give a command a flag for every key of the configuration."""
     parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-    parameters.pop()
-    for group in groups:
+    parameters.pop()  # **flags, in whose place they stand
+    defaults = _shown_defaults()
+    for group in groups():
         for name, field in group.model_fields.items():
             parameters.append(_parameter(name, field, group, defaults.get(name)))
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            p
-            if p.default is inspect.Parameter.empty
-            else p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for p in parameters
-        ]
+        [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     )
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
