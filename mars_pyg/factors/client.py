@@ -256,8 +256,10 @@ class ChatClient:
             parameters[limit] = max_output_tokens
         start = time.monotonic()
         try:
+            # As a body of its own it is sent as it is; typed parameters are gone
+            # through one by one, which takes longer than all the rest.
             raw = await self._openai.chat.completions.with_raw_response.create(
-                **parameters
+                model=self.options.model, messages=[], extra_body=parameters
             )
         except openai.APIStatusError as error:
             self.limiter.update(error.response.headers)

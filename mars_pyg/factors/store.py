@@ -299,11 +299,10 @@ class AnswerStore:
         return dict(zip([c[0] for c in cursor.description], row, strict=True))
 
     def experience(self, model: str, prompt: str) -> tuple[int, float, float, float]:
-        """What the last thousand single requests tell.
+        """The last thousand single requests.
 
-        Returns:
-            Their number, input tokens as a multiple of the expected ones, output
-            tokens per item and factor, and seconds per request.
+        Returns: Their number, true over expected input tokens, output tokens per value,
+            seconds per request.
         """
         row = self._connection.execute(
             "SELECT count(*), sum(input_tokens), sum(expected_input), "
