@@ -47,7 +47,7 @@ from mars_pyg.files import atomic_path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECORDS = REPOSITORY / "benchmarks" / "results" / "annotation.json"
-MODELS = ("gpt-5-nano", "gpt-4.1-nano", "gpt-4o-mini", "gpt-4.1-mini", "gpt-4.1")
+MODELS = ("gpt-4.1-nano", "gpt-4o-mini", "gpt-4.1-mini", "gpt-4.1")
 
 #: Ten factors of usual size, seven values each.
 SCHEMA = FactorSchema(

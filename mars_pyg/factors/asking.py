@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Requests in a row without a usable answer after which a run ends.
 _PATIENCE = 30
+#: Times that the room for an answer is doubled when it is cut short.
+_ENLARGEMENTS = 2
 
 Pair = tuple[bytes, int]
 
@@ -130,7 +132,7 @@ class Asker:
             expected = self.plan.input_tokens(job.group, messages, self.client.mode)
             limit = self.options.max_output_tokens or self.plan.output_limit(job.group)
             # An answer that was cut short needs more room.
-            limit <<= min(job.malformed, 2)
+            limit <<= min(job.malformed, _ENLARGEMENTS)
             reserved = await self._reserve(expected, limit)
             self.on_the_way += 1
             try:
@@ -186,7 +188,11 @@ class Asker:
             if questions:
                 again.setdefault(questions, []).append(codes[code])
         absent = [codes[code] for code in checked.absent]
-        give_up = job.malformed >= self.client.options.max_retries and self.useful > 0
+        tries = self.client.options.max_retries
+        if completion.finish_reason == "length":
+            # The room for an answer grows no more than so often.
+            tries = min(tries, _ENLARGEMENTS + 1)
+        give_up = job.malformed >= tries and self.useful > 0
         if give_up:
             for content in absent:
                 reason = f"no usable answer: {why}"

@@ -103,6 +103,8 @@ def estimate(
         notes.append(f"{num_examples} examples an item, of the mean length of items")
     if any(content is not None and content.image for content in _first(contents)):
         notes.append(f"{plan.image_tokens} tokens a picture; models differ")
+    if plan.thinks:
+        notes.append("tokens of thought come on top, until requests were made")
     count, ratio, output_per_value, seconds = store.experience(plan.model, plan.prompt)
     if count:
         input_tokens *= ratio

@@ -20,8 +20,11 @@ from mars_pyg.factors.schema import Factor, FactorSchema
 from mars_pyg.factors.store import AnswerStore
 from mars_pyg.factors.tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD, TokenCounter
 
-#: Tokens that are left for an answer beyond its values, and for thought.
+#: Tokens that are left for an answer beyond its values.
 _SPARE_OUTPUT = 300
+#: Tokens that are left for the thought of models that think before they answer.
+_SPARE_THOUGHT = 4000
+_THINKING = ("o1", "o3", "o4", "gpt-5")
 #: Tokens of ``{"item": "a1b2c3", "values": {}}`` in an answer.
 _ITEM_OUTPUT = 14
 
@@ -65,6 +68,8 @@ class AssignmentPlan:
         self.schema, self.model = schema, model
         self.items_per_request = items_per_request
         self.image_tokens = image_tokens
+        #: Whether the model is known to think, in tokens that no one can foresee.
+        self.thinks = model.startswith(_THINKING)
         self.prompt = PROMPT_VERSION + (f"+{variant}" if variant else "")
         self.questions = store.question_ids(schema, model, self.prompt)
         self.factor_of = dict(zip(self.questions, schema.factors, strict=True))
@@ -143,7 +148,8 @@ class AssignmentPlan:
         each = _ITEM_OUTPUT + sum(
             self._outputs[number][1] for number in group.questions
         )
-        return _SPARE_OUTPUT + 2 * each * len(group.contents)
+        spare = _SPARE_THOUGHT if self.thinks else _SPARE_OUTPUT
+        return spare + 2 * each * len(group.contents)
 
     def _instruct(self, questions: tuple[int, ...]) -> tuple[Message, int, int]:
         """The instructions, their tokens, and the tokens of the answer's form."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from collections import Counter
@@ -120,6 +121,7 @@ class LoopbackServer:
         application = web.Application(client_max_size=2**28)
         application.router.add_post("/v1/chat/completions", self.complete)
         application.router.add_get("/counts", self.show_counts)
+        application.router.add_get("/pictures/{status}", self.show_picture)
         self.batches.add_routes(application)
         return application
 
@@ -134,6 +136,15 @@ class LoopbackServer:
                 "most_in_flight": self.counts.most_in_flight,
             }
         )
+
+    async def show_picture(self, request: web.Request) -> web.Response:
+        """A large blue picture, or an error."""
+        from PIL import Image
+
+        stream = io.BytesIO()
+        Image.new("RGB", (900, 300), "blue").save(stream, "PNG")
+        status = int(request.match_info["status"])
+        return web.Response(body=stream.getvalue(), status=status)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         counts = self.counts
