@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mars_pyg.cli import factors_batch, factors_llm  # noqa: F401 (they add commands)
 from mars_pyg.cli.demo import demo
 from mars_pyg.cli.evaluate import evaluate
 from mars_pyg.cli.factors import factors_app

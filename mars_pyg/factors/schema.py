@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Self
@@ -35,6 +37,9 @@ class Factor(BaseModel):
             brands. (default: :obj:`None`)
         multiple: Whether an item may have several values.
             (default: :obj:`False`)
+        count: In how many samples of the catalogue a language model named the factor,
+            where one did. It says nothing about items, and is no part of the version.
+            (default: :obj:`None`)
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -43,6 +48,7 @@ class Factor(BaseModel):
     description: str = ""
     values: list[Name] | None = None
     multiple: bool = False
+    count: int | None = Field(default=None, ge=1)
 
     @field_validator("values")
     @classmethod
@@ -85,6 +91,18 @@ class FactorSchema(BaseModel):
         _check_unique([factor.name for factor in factors])
         return factors
 
+    @property
+    def version(self) -> str:
+        """A hash of what the schema says; it changes when a person edits it."""
+        return _hash([self.modality, *self.factor_versions()])
+
+    def factor_versions(self) -> list[str]:
+        """A hash of each factor and the domain: answers hold for one of these."""
+        return [
+            _hash([self.domain, factor.model_dump(exclude={"count"})])
+            for factor in self.factors
+        ]
+
     @classmethod
     def read(cls, path: str | PathLike[str]) -> FactorSchema:
         """Read a schema from a json file.
@@ -121,8 +139,18 @@ class FactorSchema(BaseModel):
         Args:
             path: The file to write; it takes the place of an older one.
         """
+        content = self.model_dump()
+        for factor in content["factors"]:
+            if factor["count"] is None:
+                del factor["count"]
+        text = json.dumps(content, indent=1, ensure_ascii=False)
         with atomic_path(path) as temporary:
-            temporary.write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
+            temporary.write_text(text + "\n", "utf-8")
+
+
+def _hash(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _check_unique(names: list[str]) -> None:

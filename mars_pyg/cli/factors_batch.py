@@ -1,0 +1,173 @@
+"""``mars-pyg factors batch submit|status|collect``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from mars_pyg.cli.factors import factors_app
+from mars_pyg.cli.factors_llm import Items, Output, Schema, Store, write_folder
+from mars_pyg.cli.llm_options import (
+    CostOptions,
+    ItemOptions,
+    RequestOptions,
+    ServerOptions,
+    Settings,
+    make_settings,
+    with_groups,
+)
+from mars_pyg.cli.messages import messages
+from mars_pyg.factors.batch import BatchOptions, BatchSubmitter
+from mars_pyg.factors.batch_collect import BatchCollector
+from mars_pyg.factors.batch_store import BatchRow
+from mars_pyg.factors.client import ClientOptions
+from mars_pyg.factors.llm_reasoner import run_async
+from mars_pyg.factors.store import AnswerStore
+
+T = TypeVar("T")
+
+batch_app = typer.Typer(
+    name="batch",
+    help="Assign by the batch API: for half the price, within a day.",
+    no_args_is_help=True,
+)
+factors_app.add_typer(batch_app)
+
+StoreFile = Annotated[
+    Path,
+    typer.Option(
+        help="file of the answers", show_default=False, exists=True, dir_okay=False
+    ),
+]
+
+
+@batch_app.command()
+@with_groups(ItemOptions, ServerOptions, CostOptions, RequestOptions)
+@messages()
+def submit(
+    items: Items,
+    schema: Schema,
+    store: Store = None,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="most requests of a batch")
+    ] = 50_000,
+    **flags: Any,
+) -> None:
+    """Submit what has no answer yet as batches.
+
+    An interrupted command goes on when it is given again; no batch is created
+    twice. What is in a batch is asked for by nothing else meanwhile.
+    """
+    settings = make_settings(flags)
+    reasoner = settings.reasoner(items, schema, store)
+    contents = reasoner.reader.read(settings.catalogue(items))
+    options = BatchOptions(
+        max_requests=max_requests,
+        max_cost=settings.max_cost,
+        max_output_tokens=settings.max_output_tokens,
+        image_size=settings.image_size,
+    )
+    with reasoner.open() as (plan, answers):
+        submitter = BatchSubmitter(
+            plan, reasoner.client_options, answers, reasoner.price, options
+        )
+
+        async def work() -> list[BatchRow]:
+            try:
+                return await submitter.submit(contents)
+            finally:
+                await submitter.close()
+
+        rows = run_async(work())
+        for row in rows:
+            print(f"{row.remote}  {row.requests} requests")
+        if not rows:
+            print("there is nothing to submit", file=sys.stderr)
+        if submitter.stopped:
+            print("stopped: more may cost more than is left", file=sys.stderr)
+            raise typer.Exit(1)
+        path = answers.path
+    if rows:
+        print(
+            f"ask with: mars-pyg factors batch status --store {path}", file=sys.stderr
+        )
+
+
+@batch_app.command()
+@with_groups(ServerOptions)
+@messages()
+def status(store: StoreFile, **flags: Any) -> None:
+    """Show the batches that are not collected."""
+    settings = make_settings(flags)
+    entries = _with_collector(store, settings, lambda collector: collector.status())
+    for entry in entries:
+        name = entry.row.remote or entry.row.id
+        counts = f"{entry.completed} of {entry.total} requests, {entry.failed} failed"
+        print(f"{name}  {entry.state}  {counts}  {entry.row.model}  {entry.row.date}")
+    if not entries:
+        print("there are no batches that are not collected", file=sys.stderr)
+
+
+@batch_app.command()
+@with_groups(ItemOptions, ServerOptions, CostOptions, RequestOptions)
+@messages()
+def collect(
+    items: Items,
+    schema: Schema,
+    output: Output = None,
+    store: Store = None,
+    **flags: Any,
+) -> None:
+    """Store the answers of the batches that are done, and write the profiles.
+
+    What a batch did not answer, or not well, is asked for by the next 'batch
+    submit' or 'assign'.
+    """
+    settings = make_settings(flags)
+    folder = items.parent / "factors" if output is None else output
+    reasoner = settings.reasoner(items, schema, store)
+    catalogue = settings.catalogue(items)
+    done = _with_collector(
+        reasoner.store, settings, lambda collector: collector.collect(_say)
+    )
+    cost = "" if reasoner.price is None else f", cost {done.cost:.4f}"
+    print(
+        f"{done.batches} batches collected, {done.waiting} under way; {done.requests} "
+        f"answers, {done.failed} requests failed{cost}; {done.again} values to ask "
+        f"again, {done.missing} missing",
+        file=sys.stderr,
+    )
+    write_folder(reasoner, catalogue, folder, settings.id_column)
+    if done.waiting:
+        raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _with_collector(
+    store: Path, settings: Settings, work: Callable[[BatchCollector], Awaitable[T]]
+) -> T:
+    answers = AnswerStore(store)
+    client = ClientOptions(
+        "", settings.base_url, settings.timeout, settings.max_retries
+    )
+
+    async def call() -> T:
+        collector = BatchCollector(
+            client, answers, settings.price_table(), settings.max_reasks
+        )
+        try:
+            return await work(collector)
+        finally:
+            await collector.close()
+
+    try:
+        return run_async(call())
+    finally:
+        answers.close()

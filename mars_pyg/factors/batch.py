@@ -1,0 +1,320 @@
+"""Stage 2 by the batch API: cheaper, and within a day. How batches are submitted."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
+from mars_pyg.factors.client import (
+    ClientOptions,
+    explain,
+    make_openai,
+    request_parameters,
+)
+from mars_pyg.factors.content import ItemContent
+from mars_pyg.factors.images import PictureError, load_picture
+from mars_pyg.factors.planning import AssignmentPlan, Group, item_codes
+from mars_pyg.factors.pricing import Price
+from mars_pyg.factors.records import Received
+from mars_pyg.factors.store import AnswerStore
+
+_CHUNK = 200
+#: What the name of a batch is kept under in the server's metadata.
+_METADATA = "mars_pyg"
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    r"""How batches are made.
+
+    Args:
+        max_requests: Most requests of a batch; servers have their own limit.
+            (default: :obj:`50_000`)
+        max_bytes: Most bytes of a batch's file. (default: :obj:`190_000_000`)
+        max_cost: What all requests to the model on the store may cost, those of batches
+            under way included; :obj:`None` for no limit. (default: :obj:`None`)
+        max_output_tokens: Limit of an answer's tokens; :obj:`None` for twice what the
+            longest answer needs. (default: :obj:`None`)
+        image_size: Longest side of pictures in pixels. (default: :obj:`512`)
+    """
+
+    max_requests: int = 50_000
+    max_bytes: int = 190_000_000
+    max_cost: float | None = None
+    max_output_tokens: int | None = None
+    image_size: int = 512
+
+
+class BatchSubmitter:
+    r"""Submits what is to be asked of a catalogue as batches.
+
+    What is submitted is claimed in the name of its batch, so that neither another batch
+    nor a run asks for it meanwhile. Every step is written to the store before and after
+    it is done, so that an interrupted command goes on when it is given again, and no
+    batch is created twice.
+
+    Args:
+        plan: What is asked.
+        client: How the server is asked.
+        store: Where the answers are kept.
+        price: The price of the model, or :obj:`None`. (default: :obj:`None`)
+        options: How batches are made. (default: :obj:`None`)
+    """
+
+    def __init__(
+        self,
+        plan: AssignmentPlan,
+        client: ClientOptions,
+        store: AnswerStore,
+        price: Price | None = None,
+        options: BatchOptions | None = None,
+    ) -> None:
+        self.plan, self.client, self.store = plan, client, store
+        self.price, self.options = price, options or BatchOptions()
+        self.batches = BatchStore(store)
+        self.mode = client.mode or "json_schema"
+        #: Whether the budget has ended the last call.
+        self.stopped = False
+        self._chunk = min(_CHUNK, self.options.max_requests) * plan.items_per_request
+        self._openai = make_openai(client, max_retries=client.max_retries)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._openai.close()
+
+    async def submit(self, contents: Iterable[ItemContent | None]) -> list[BatchRow]:
+        """Submit what has no answer and is in no batch.
+
+        Returns:
+            The batches that are submitted now, those of an interrupted call included.
+
+        Raises:
+            ServiceError: If the server cannot be used. What is written is submitted by
+                the next call.
+        """
+        self.stopped = False
+        names = []
+        for row in self.batches.adopt(self.plan.model):
+            await self._send(row)
+            names.append(row.id)
+        for name in self._write_batches(contents):
+            row = next(row for row in self.batches.rows() if row.id == name)
+            await self._send(row)
+            names.append(name)
+        return [row for row in self.batches.rows() if row.id in names]
+
+    def _write_batches(self, contents: Iterable[ItemContent | None]) -> Iterator[str]:
+        """Write the files of batches, one after the other."""
+        groups = self._groups(contents)
+        waiting = next(groups, None)
+        while waiting is not None:
+            plan = self.plan
+            name = self.batches.begin(
+                plan.model, self.mode, plan.prompt, plan.schema.version
+            )
+            with open(self.batches.file(name), "wb") as stream:
+                waiting = self._fill(name, stream, waiting, groups)
+            row = next(row for row in self.batches.rows() if row.id == name)
+            if not row.requests:
+                # All of it was claimed by others meanwhile, or is beyond the budget.
+                self.batches.drop(name)
+                continue
+            self.batches.set(name, state="written")
+            yield name
+
+    def _groups(self, contents: Iterable[ItemContent | None]) -> Iterator[list[Group]]:
+        """Go through the catalogue; yields groups in chunks."""
+        iterator = iter(contents)
+        while chunk := list(itertools.islice(iterator, self._chunk)):
+            by_key = {content.key: content for content in chunk if content is not None}
+            wanted = self.store.open_questions(list(by_key), self.plan.questions)
+            pairs = ((by_key[key], numbers) for key, numbers in wanted.items())
+            groups = list(self.plan.group(pairs))
+            if groups:
+                yield groups
+
+    def _fill(
+        self,
+        name: str,
+        stream: IO[bytes],
+        waiting: list[Group],
+        groups: Iterator[list[Group]],
+    ) -> list[Group] | None:
+        """Fill a batch; returns what comes after it, or nothing at the end."""
+        number, size, count = itertools.count(), 0, 0
+        while True:
+            self.store.sign_of_life(self.plan.model)
+            contents = {c.key: c for group in waiting for c in group.contents}
+            wanted = {
+                content.key: list(group.questions)
+                for group in waiting
+                for content in group.contents
+            }
+            claimed = self.store.claim(wanted, owner=name).questions
+            pairs = ((contents[key], numbers) for key, numbers in claimed.items())
+            requests: list[BatchRequest] = []
+            reserved, written = 0.0, 0
+            for group in self.plan.group(pairs):
+                made = self._make(f"{name}-{next(number)}", group)
+                if made is None:
+                    continue
+                request, line, cost = made
+                self.stopped = not self._affordable(reserved + cost)
+                if self.stopped:
+                    break
+                stream.write(line)
+                requests.append(request)
+                reserved, written = reserved + cost, written + len(line)
+            stream.flush()
+            self.batches.add(name, requests, reserved)
+            self._unclaim(name, claimed, requests)
+            size, count = size + written, count + len(requests)
+            following = None if self.stopped else next(groups, None)
+            # A chunk that may come is as long as this one.
+            full = size + 1.5 * written > self.options.max_bytes
+            if following is None or full:
+                return following
+            if (
+                count + min(_CHUNK, self.options.max_requests)
+                > self.options.max_requests
+            ):
+                return following
+            waiting = following
+
+    def _unclaim(
+        self, name: str, claimed: dict[bytes, list[int]], requests: list[BatchRequest]
+    ) -> None:
+        """Give back what was claimed and is in no request."""
+        asked = {
+            (key, question)
+            for request in requests
+            for key in request.inputs
+            for question in request.questions
+        }
+        pairs = {(key, n) for key, numbers in claimed.items() for n in numbers}
+        self.store.unclaim(sorted(pairs - asked), owner=name)
+
+    def _affordable(self, amount: float) -> bool:
+        if self.options.max_cost is None:
+            return True
+        spent = self.store.totals(self.plan.model).cost
+        spent += self.store.reserved_by_batches(self.plan.model)
+        return spent + amount <= self.options.max_cost
+
+    def _make(
+        self, custom_id: str, group: Group
+    ) -> tuple[BatchRequest, bytes, float] | None:
+        """Make a request, its line, and what it may cost."""
+        group, pictures = self._load_pictures(group)
+        if not group.contents:
+            return None
+        keys = [content.key for content in group.contents]
+        earlier = self.store.faults(keys, group.questions)
+        faults = {pair: fault for pair, (_, fault) in earlier.items()}
+        messages = self.plan.messages(group, pictures, faults=faults)
+        expected = self.plan.input_tokens(group, messages, self.mode)
+        limit = self.options.max_output_tokens or self.plan.output_limit(group)
+        body = request_parameters(
+            self.client,
+            self.mode,
+            messages,
+            self.plan.response_format(group.questions),
+            limit,
+        )
+        line = {
+            "custom_id": custom_id,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": body,
+        }
+        cost = 0.0
+        if self.price is not None:
+            cost = self.price.cost(1.3 * expected, limit, batch=True)
+        request = BatchRequest(custom_id, tuple(keys), group.questions, expected)
+        return request, (json.dumps(line) + "\n").encode(), cost
+
+    def _load_pictures(self, group: Group) -> tuple[Group, dict[str, str]]:
+        """Load the pictures of a group; items whose pictures fail leave it."""
+        good: list[ItemContent] = []
+        pictures: dict[bytes, str] = {}
+        for content in group.contents:
+            try:
+                if content.image:
+                    pictures[content.key] = load_picture(
+                        content.image, self.options.image_size
+                    )
+                good.append(content)
+            except PictureError as error:
+                reason = f"no picture: {error}"[:300]
+                received = Received(None)
+                for question in group.questions:
+                    received.answers.append((content.key, question, [], reason))
+                self.store.record([received])
+            except OSError:
+                continue
+        codes = item_codes(good)
+        shown = {
+            code: pictures[content.key] for code, content in codes.items() if pictures
+        }
+        return Group(tuple(good), group.questions), shown
+
+    async def _send(self, row: BatchRow) -> None:
+        """Upload the file of a batch, and create it, unless either is done."""
+        import openai
+
+        input_file, remote = row.input_file, None
+        try:
+            if input_file is None:
+                with open(self.batches.file(row.id), "rb") as stream:
+                    upload = await self._openai.files.create(
+                        file=stream, purpose="batch"
+                    )
+                input_file = upload.id
+                self.batches.set(row.id, state="uploaded", input_file=input_file)
+            else:
+                # The call before may have created it, and ended before it was noted.
+                remote = await self._find(row.id)
+            if remote is None:
+                remote = await self._create(row.id, input_file)
+        except openai.OpenAIError as error:
+            raise explain(error) from None
+        self.batches.set(row.id, state="submitted", remote=remote)
+
+    async def _create(self, name: str, input_file: str) -> str:
+        import openai
+
+        for attempt in itertools.count():
+            try:
+                # Sent again by itself, it could create a second batch.
+                client = self._openai.with_options(max_retries=0)
+                batch = await client.batches.create(
+                    input_file_id=input_file,
+                    endpoint="/v1/chat/completions",
+                    completion_window="24h",
+                    metadata={_METADATA: name},
+                )
+                return batch.id
+            except (openai.APIConnectionError, openai.InternalServerError):
+                found = await self._find(name)
+                if found is not None:
+                    return found
+                if attempt >= self.client.max_retries:
+                    raise
+                await asyncio.sleep(self.client.backoff_base * 2**attempt)
+        raise AssertionError
+
+    async def _find(self, name: str) -> str | None:
+        """Look for a batch by its name."""
+        seen = 0
+        async for batch in self._openai.batches.list(limit=100):
+            if (batch.metadata or {}).get(_METADATA) == name:
+                return batch.id
+            seen += 1
+            if seen >= 1000:
+                break
+        return None

@@ -1,0 +1,230 @@
+"""Stage 2 by the batch API: how batches are, and what they answer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mars_pyg.factors.answers import CheckedAnswer, MalformedAnswer, check_assignments
+from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
+from mars_pyg.factors.client import ClientOptions, Completion, explain, make_openai
+from mars_pyg.factors.content import ItemContent
+from mars_pyg.factors.planning import item_codes
+from mars_pyg.factors.pricing import PRICES, Price, find_price
+from mars_pyg.factors.records import Received, RequestRecord
+from mars_pyg.factors.redaction import redact
+from mars_pyg.factors.store import AnswerStore
+
+_CHUNK = 200
+#: The states in which a server has done all that it will.
+_FINAL = ("completed", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """What a server says of a batch."""
+
+    row: BatchRow
+    state: str
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+@dataclass
+class Collected:
+    """What was collected.
+
+    Args:
+        batches: Batches that are done with.
+        waiting: Batches that the server is still at.
+        requests: Requests that were answered.
+        failed: Requests that the server failed at; they may be asked again.
+        again: Values that cannot be used, and may be asked for again.
+        missing: Values that were asked for often enough, and are missing.
+        cost: What the answers cost.
+    """
+
+    batches: int = 0
+    waiting: int = 0
+    requests: int = 0
+    failed: int = 0
+    again: int = 0
+    missing: int = 0
+    cost: float = 0.0
+
+
+class BatchCollector:
+    r"""Asks after the batches of a store, and stores their answers.
+
+    What was asked stands in the store, so that a schema may be edited, or gone, while
+    its batches are under way.
+
+    Args:
+        client: How the server is asked; its model does not matter.
+        store: Where the answers are kept.
+        prices: The price table. (default: the package's)
+        max_reasks: Times that a value outside of the schema is asked for again, by
+            later batches or runs, before it counts as missing. (default: :obj:`2`)
+    """
+
+    def __init__(
+        self,
+        client: ClientOptions,
+        store: AnswerStore,
+        prices: Mapping[str, Price] = PRICES,
+        max_reasks: int = 2,
+    ) -> None:
+        self.store, self.prices, self.max_reasks = store, prices, max_reasks
+        self.batches = BatchStore(store)
+        self._openai = make_openai(client, max_retries=client.max_retries)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._openai.close()
+
+    async def status(self) -> list[BatchStatus]:
+        """Ask the server for all batches that are not collected."""
+        return [await self._status(row) for row in self.batches.rows()]
+
+    async def _status(self, row: BatchRow) -> BatchStatus:
+        batch = await self._retrieve(row)
+        if batch is None:
+            return BatchStatus(row, f"{row.state}, not submitted", row.requests)
+        counts = batch.request_counts
+        if counts is None:
+            return BatchStatus(row, batch.status, row.requests)
+        return BatchStatus(
+            row, batch.status, counts.total, counts.completed, counts.failed
+        )
+
+    async def _retrieve(self, row: BatchRow) -> Any:
+        import openai
+
+        if row.remote is None:
+            return None
+        try:
+            return await self._openai.batches.retrieve(row.remote)
+        except openai.OpenAIError as error:
+            raise explain(error) from None
+
+    async def collect(self, say: Callable[[str], None] = print) -> Collected:
+        """Store the answers of all batches that are done.
+
+        What a batch has not answered, or not well, may be asked for again.
+
+        Args:
+            say: Called with what is worth telling of single batches.
+        """
+        collected = Collected()
+        for row in self.batches.rows():
+            batch = await self._retrieve(row)
+            if batch is None or batch.status not in _FINAL:
+                collected.waiting += 1
+                continue
+            if batch.status != "completed":
+                errors = getattr(batch.errors, "data", None) or []
+                why = "; ".join(redact(str(entry.message)) for entry in errors)
+                say(f"batch {row.remote}: {batch.status}{f' ({why})' if why else ''}")
+            if batch.output_file_id:
+                await self._collect(row, batch.output_file_id, collected)
+            if batch.error_file_id:
+                await self._collect(row, batch.error_file_id, collected)
+            self.batches.drop(row.id)
+            collected.batches += 1
+        return collected
+
+    async def _collect(self, row: BatchRow, name: str, collected: Collected) -> None:
+        import openai
+
+        file = self.batches.file(row.id).with_suffix(".download")
+        try:
+            content = self._openai.files.with_streaming_response.content(name)
+            async with content as response:
+                with open(file, "wb") as stream:
+                    async for part in response.iter_bytes():
+                        stream.write(part)
+        except openai.OpenAIError as error:
+            raise explain(error) from None
+        with open(file, "rb") as stream:
+            while lines := list(itertools.islice(stream, _CHUNK)):
+                entries = [self._read(row, line, collected) for line in lines]
+                self.store.record([entry for entry in entries if entry is not None])
+
+    def _read(
+        self, row: BatchRow, line: bytes, collected: Collected
+    ) -> Received | None:
+        """Read one answer of a batch."""
+        try:
+            entry = json.loads(line)
+            request = self.batches.request(str(entry["custom_id"]))
+        except (ValueError, KeyError, TypeError):
+            collected.failed += 1
+            return None
+        response = entry.get("response") or {}
+        if request is None or response.get("status_code") != 200:
+            collected.failed += 1
+            return None
+        completion = Completion.read(response.get("body"), row.mode)
+        contents = [ItemContent(key, {}) for key in request.inputs]
+        codes = item_codes(contents)
+        factors = self.store.factors(request.questions)
+        number_of = {
+            factor.name: number
+            for factor, number in zip(factors, request.questions, strict=True)
+        }
+        why = "the answer leaves the item out, or names another"
+        try:
+            checked = check_assignments(completion.text, factors, list(codes))
+        except MalformedAnswer as error:
+            checked, why = CheckedAnswer(absent=list(codes)), str(error)
+        for code in checked.absent:
+            checked.faults[code] = dict.fromkeys(number_of, f"no usable answer: {why}")
+        record = self._describe(row, request, completion)
+        received = Received(record)
+        for code, values in checked.values.items():
+            for factor, value in values.items():
+                pair = (codes[code].key, number_of[factor])
+                received.answers.append((*pair, value, None))
+        earlier = self.store.faults(request.inputs, request.questions)
+        for code, faults in checked.faults.items():
+            for factor, fault in faults.items():
+                pair, fault = (codes[code].key, number_of[factor]), redact(fault)
+                if earlier.get(pair, (0, ""))[0] < self.max_reasks:
+                    received.faults.append((*pair, fault[:300]))
+                    collected.again += 1
+                else:
+                    received.answers.append((*pair, [], fault[:300]))
+                    collected.missing += 1
+        collected.requests += 1
+        collected.cost += record.cost
+        return received
+
+    def _describe(
+        self, row: BatchRow, request: BatchRequest, completion: Completion
+    ) -> RequestRecord:
+        usage, price = completion.usage, find_price(row.model, self.prices)
+        cost = 0.0
+        if price is not None:
+            cost = price.cost(
+                usage.input_tokens, usage.output_tokens, usage.cached_tokens, batch=True
+            )
+        return RequestRecord(
+            model=row.model,
+            answered_by=completion.model,
+            prompt=row.prompt,
+            schema=row.schema,
+            mode=row.mode,
+            items=len(request.inputs),
+            factors=len(request.questions),
+            expected_input=request.expected_input,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            cost=cost,
+            batch=row.remote,
+            custom_id=request.custom_id,
+        )

@@ -1,0 +1,76 @@
+"""Pictures, made small enough to be sent to a language model."""
+
+from __future__ import annotations
+
+import base64
+import io
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from mars_pyg.factors.content import is_url
+
+#: Larger files are not product pictures, and are not loaded.
+MAX_BYTES = 32 * 2**20
+_TIMEOUT = 30.0
+
+
+class PictureError(ValueError):
+    """A picture that cannot be had or read, for a reason that stays."""
+
+
+def load_picture(image: str, size: int) -> str:
+    r"""Load a picture, reduce it, and write it as a data URL.
+
+    Args:
+        image: The path or URL of the picture.
+        size: Longest side in pixels; smaller pictures keep their size.
+
+    Returns:
+        A ``data:image/jpeg;base64,...`` URL.
+
+    Raises:
+        PictureError: If there is no such picture or it is not one.
+        OSError: If a server of pictures cannot be reached now.
+    """
+    # Pillow comes with tensorboard, and is only needed here.
+    from PIL import Image, ImageOps
+
+    payload = _read(image)
+    try:
+        with Image.open(io.BytesIO(payload)) as opened:
+            opened.draft("RGB", (size, size))
+            picture = ImageOps.exif_transpose(opened) or opened
+            picture.thumbnail((size, size))
+            if picture.mode in ("RGBA", "LA", "P"):
+                # Shops show cut-out products on white.
+                layer = picture.convert("RGBA")
+                ground = Image.new("RGBA", layer.size, "white")
+                picture = Image.alpha_composite(ground, layer)
+            stream = io.BytesIO()
+            picture.convert("RGB").save(stream, "JPEG", quality=85)
+    # Pillow raises many kinds of errors for broken files; all mean the same here.
+    except Exception as error:
+        raise PictureError(f"the file is not a picture ({error})") from error
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _read(image: str) -> bytes:
+    if not is_url(image):
+        try:
+            if Path(image).stat().st_size > MAX_BYTES:
+                raise PictureError(f"the picture is larger than {MAX_BYTES} bytes")
+            return Path(image).read_bytes()
+        except OSError as error:
+            raise PictureError(f"the picture cannot be read ({error})") from error
+    try:
+        request = urllib.request.Request(image, headers={"User-Agent": "mars-pyg"})
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+            payload = response.read(MAX_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410, 403):
+            raise PictureError(f"the picture's server says {error.code}") from error
+        raise
+    if len(payload) > MAX_BYTES:
+        raise PictureError(f"the picture is larger than {MAX_BYTES} bytes")
+    return payload

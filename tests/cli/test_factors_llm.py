@@ -1,0 +1,174 @@
+"""``mars-pyg factors`` with a language model, as a user sees it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from loopback_server import FaultPlan, LoopbackServer
+
+Run = Callable[..., tuple[int, str, str]]
+
+MATERIALS = ["cotton", "wool", "steel", "wood"]
+
+
+@pytest.fixture
+def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-loopback-0123456789")
+    monkeypatch.setenv("MARS_PYG_MODEL", "gpt-4o-mini")
+    file = tmp_path / "items.csv"
+    with open(file, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["item", "title", "price"])
+        for i in range(24):
+            writer.writerow([f"p{i}", f"{MATERIALS[i % 4]} thing {i} by Acme", i])
+    return file
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackServer]:
+    with LoopbackServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        yield server
+
+
+def induce(run: Run, items: Path) -> Path:
+    schema = items.parent / "schema.json"
+    status, out, err = run(
+        "factors", "induce", str(items), f"--schema={schema}", "--num-samples=6"
+    )
+    assert status == 0, err
+    assert "6 of 6  open vocabulary" in out
+    assert "cost 0.00" in err
+    return schema
+
+
+def test_induce_estimate_assign(run: Run, items: Path, server: LoopbackServer) -> None:
+    schema = induce(run, items)
+    common = [str(items), f"--schema={schema}", "--id-column=item"]
+    status, out, _ = run("factors", "validate", str(schema))
+    assert status == 0
+    assert "what the product is made of" in out
+    status, out, _ = run("factors", "estimate", *common, "--concurrency=8")
+    assert status == 0
+    assert "requests                   24" in out
+    assert "at 8 requests at once" in out
+    before = server.counts.requests
+    status, _, err = run("factors", "assign", *common)
+    assert status == 0
+    assert "24 items: 24 asked now" in err
+    assert server.counts.requests == before + 24
+    with open(items.parent / "factors" / "profiles.tsv") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    names = [factor["name"] for factor in json.loads(schema.read_text())["factors"]]
+    assert list(rows[0]) == ["item", *names]
+    material = next(n for n in names if n in ("material", "fabric", "made_of"))
+    assert [row[material] for row in rows] == MATERIALS * 6
+    assert {row["brand"] for row in rows} == {"Acme"}
+    # A second run pays for nothing and writes the same.
+    text = (items.parent / "factors" / "profiles.tsv").read_text()
+    status, _, err = run("factors", "assign", *common)
+    assert (status, server.counts.requests) == (0, before + 24)
+    assert "0 asked now, 24 answered before" in err
+    assert (items.parent / "factors" / "profiles.tsv").read_text() == text
+
+
+def test_batches(run: Run, items: Path, server: LoopbackServer) -> None:
+    schema = induce(run, items)
+    common = [str(items), f"--schema={schema}", "--id-column=item"]
+    status, out, err = run("factors", "batch", "submit", *common)
+    assert (status, out) == (0, "batch_0  24 requests\n")
+    store = items.parent / "factors.sqlite"
+    assert str(store) in err
+    status, out, _ = run("factors", "batch", "status", f"--store={store}")
+    assert status == 0
+    assert "batch_0  in_progress  0 of 24 requests" in out
+    status, _, err = run("factors", "assign", *common)
+    assert status == 1
+    assert "24 items are in batches" in err
+    server.batches.polls = server.batches.batches["batch_0"]["polls"] = 0
+    status, _, err = run("factors", "batch", "collect", *common)
+    assert status == 0, err
+    assert "1 batches collected, 0 under way; 24 answers" in err
+    with open(items.parent / "factors" / "profiles.tsv") as stream:
+        assert len(stream.readlines()) == 25
+    status, _, err = run("factors", "batch", "status", f"--store={store}")
+    assert "no batches" in err
+
+
+def test_mistakes_are_said_before_anything_is_paid(
+    run: Run, items: Path, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = induce(run, items)
+    before = server.counts.requests
+    common = [str(items), f"--schema={schema}"]
+    status, _, err = run("factors", "induce", *common)
+    assert (status, "--overwrite" in err) == (1, True)
+    status, _, err = run("factors", "assign", *common, "--model=x", "--max-cost=1")
+    assert (status, "no price of the model 'x'" in err) == (1, True)
+    status, _, err = run("factors", "assign", *common, "--text-columns=name")
+    assert (status, "'name'" in err) == (1, True)
+    status, _, err = run("factors", "assign", *common, "--concurrency=0")
+    assert (status, "--concurrency" in err) == (2, True)
+    status, _, err = run("factors", "assign", *common, "--base-url=http://a:b@c/v1")
+    assert (status, "OPENAI_API_KEY only" in err) == (1, True)
+    folder = items.parent / "factors"
+    folder.mkdir()
+    (folder / "profiles.tsv").write_text("by hand")
+    status, _, err = run("factors", "assign", *common)
+    assert (status, "--overwrite" in err) == (1, True)
+    assert (folder / "profiles.tsv").read_text() == "by hand"
+    monkeypatch.delenv("MARS_PYG_MODEL")
+    status, _, err = run("factors", "assign", *common, "--output=other")
+    assert (status, "--model" in err) == (2, True)
+    assert server.counts.requests == before
+
+
+def test_prices_and_budget(run: Run, items: Path, server: LoopbackServer) -> None:
+    schema = induce(run, items)
+    common = [str(items), f"--schema={schema}", "--id-column=item", "--model=mine"]
+    prices = ["--input-price=10", "--output-price=20"]
+    _, out, _ = run("factors", "estimate", *common)
+    assert "unknown" in out
+    _, out, _ = run("factors", "estimate", *common, *prices)
+    assert "unknown" not in out
+    status, _, err = run("factors", "assign", *common, *prices, "--max-cost=0.1")
+    assert status == 1
+    assert "stopped: the next request may cost more than is left" in err
+    with open(items.parent / "factors" / "profiles.tsv") as stream:
+        assert 1 < len(stream.readlines()) < 25
+    status, _, err = run("factors", "assign", *common, *prices, "--max-cost=5")
+    assert status == 0
+
+
+def test_a_server_that_is_not_there(run: Run, items: Path) -> None:
+    (items.parent / "schema.json").write_text(
+        json.dumps({"factors": [{"name": "a", "values": ["x"]}]})
+    )
+    status, _, err = run(
+        "factors",
+        "assign",
+        str(items),
+        f"--schema={items.parent / 'schema.json'}",
+        "--base-url=http://127.0.0.1:9/v1",
+        "--max-retries=0",
+        "--concurrency=1",
+    )
+    assert status == 1
+    assert "run again to go on" in err
+
+
+def test_a_key_in_errors_is_not_shown(
+    run: Run, items: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = items.parent / "schema.json"
+    with LoopbackServer(key="another", faults=FaultPlan()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        status, out, err = run("factors", "induce", str(items), f"--schema={schema}")
+    assert status == 1
+    assert "does not accept the key" in err
+    assert "0123456789" not in out + err
+    assert not schema.exists()

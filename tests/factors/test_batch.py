@@ -1,0 +1,239 @@
+"""Batches: submitted, collected and resumed without anything twice."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_runs import (
+    SCHEMA,
+    assign,
+    client_options,
+    expected_values,
+    make_catalogue,
+    missing_reasons,
+    stored_values,
+)
+from loopback_server import LoopbackServer
+
+from mars_pyg.factors.batch import BatchOptions, BatchSubmitter
+from mars_pyg.factors.batch_collect import BatchCollector, BatchStatus, Collected
+from mars_pyg.factors.batch_store import BatchRow
+from mars_pyg.factors.catalogue import ItemCatalogue
+from mars_pyg.factors.content import ContentReader
+from mars_pyg.factors.planning import AssignmentPlan
+from mars_pyg.factors.pricing import Price
+from mars_pyg.factors.store import AnswerStore
+
+PRICE = Price(input=1.0, output=2.0)
+
+
+def submit(
+    store: Path,
+    url: str,
+    catalogue: ItemCatalogue,
+    items_per_request: int = 1,
+    **options: Any,
+) -> list[BatchRow]:
+    answers = AnswerStore(store)
+    plan = AssignmentPlan(SCHEMA, "m", answers, items_per_request)
+
+    async def work() -> list[BatchRow]:
+        submitter = BatchSubmitter(
+            plan, client_options(url), answers, PRICE, BatchOptions(**options)
+        )
+        try:
+            return await submitter.submit(ContentReader().read(catalogue))
+        finally:
+            await submitter.close()
+
+    try:
+        return asyncio.run(work())
+    finally:
+        answers.close()
+
+
+def ask(store: Path, url: str, method: str, **options: Any) -> Any:
+    answers = AnswerStore(store)
+
+    async def work() -> Any:
+        collector = BatchCollector(
+            client_options(url), answers, {"m": PRICE}, **options
+        )
+        try:
+            return await getattr(collector, method)()
+        finally:
+            await collector.close()
+
+    try:
+        return asyncio.run(work())
+    finally:
+        answers.close()
+
+
+def status(store: Path, url: str) -> list[BatchStatus]:
+    return ask(store, url, "status")
+
+
+def collect(store: Path, url: str, **options: Any) -> Collected:
+    return ask(store, url, "collect", **options)
+
+
+@pytest.mark.parametrize("items_per_request", [1, 3])
+def test_submit_and_collect(tmp_path: Path, items_per_request: int) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(50)
+    with LoopbackServer() as server:
+        rows = submit(store, server.url, catalogue, items_per_request, max_requests=20)
+        sizes = [row.requests for row in rows]
+        assert sizes == ([20, 20, 10] if items_per_request == 1 else [17])
+        # What is in a batch is asked for by nothing else.
+        assert submit(store, server.url, catalogue) == []
+        summary = assign(store, catalogue, client_options(server.url))
+        assert (summary.elsewhere, summary.requests) == (50, 0)
+        first = collect(store, server.url)
+        assert (first.batches, first.waiting) == (0, len(rows))
+        states = status(store, server.url)
+        assert {entry.state for entry in states} <= {"in_progress", "completed"}
+        last = collect(store, server.url)
+        assert (last.batches, last.requests) == (len(rows), sum(sizes))
+        assert status(store, server.url) == []
+        paid = server.counts.input_tokens * 1e-6 + server.counts.output_tokens * 2e-6
+        assert last.cost == pytest.approx(paid / 2)
+        assert assign(store, catalogue, client_options(server.url)).requests == 0
+        assert set(server.counts.told.values()) == {1}
+    assert stored_values(store, catalogue) == expected_values(50)
+    assert not list(Path(f"{store}.batches").iterdir())
+
+
+def test_what_a_batch_does_not_answer_is_asked_again(tmp_path: Path) -> None:
+    """With what was wrong; then it is missing, with the reason."""
+    store, catalogue = tmp_path / "s", make_catalogue(10)
+    with LoopbackServer() as server:
+        batches = server.batches
+        batches.polls = 0
+        batches.failing = {1}
+        batches.spoiled = {2: "outside_schema", 3: "truncated_json", 4: "wrong_ids"}
+        submit(store, server.url, catalogue)
+        done = collect(store, server.url)
+        assert (done.failed, done.again, done.missing) == (1, 1 + 3 + 3, 0)
+        batches.failing, batches.spoiled = set(), {1: "outside_schema"}
+        (row,) = submit(store, server.url, catalogue)
+        assert row.requests == 4
+        sent = list(batches.files.values())[-1].decode().splitlines()
+        batches.polls = 0
+        complaints = [line for line in sent if "cannot be used" in line]
+        assert len(complaints) == 3
+        done = collect(store, server.url, max_reasks=1)
+        assert (done.again, done.missing) == (0, 1)
+        assert submit(store, server.url, catalogue) == []
+    (reason,) = missing_reasons(store)
+    assert "no such value" in reason
+    lost = expected_values(10) - stored_values(store, catalogue)
+    assert len(lost) == 1
+
+
+def test_a_batch_is_created_once(tmp_path: Path) -> None:
+    """The connection breaks after the server has created it."""
+    store, catalogue = tmp_path / "s", make_catalogue(5)
+    with LoopbackServer() as server:
+        server.batches.cut_after_create = True
+        (row,) = submit(store, server.url, catalogue)
+        assert row.remote == "batch_0"
+        assert len(server.batches.batches) == 1
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("step", ["add", "upload", "create", "note"])
+def test_an_interrupted_submit_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(30)
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise Killed
+
+    async def fail_later(*arguments: Any, **options: Any) -> Any:
+        raise Killed
+
+    with LoopbackServer() as server:
+        with monkeypatch.context() as patch:
+            # A process that is killed gives nothing back.
+            patch.setattr(AnswerStore, "close", lambda self: None)
+            if step == "add":
+                patch.setattr("mars_pyg.factors.batch.BatchStore.add", fail)
+            elif step == "upload":
+                patch.setattr("openai.resources.files.AsyncFiles.create", fail_later)
+            elif step == "create":
+                patch.setattr(BatchSubmitter, "_create", fail_later)
+            else:
+                real = BatchSubmitter._create
+
+                async def create(self: BatchSubmitter, *rest: Any) -> str:
+                    await real(self, *rest)
+                    raise Killed
+
+                patch.setattr(BatchSubmitter, "_create", create)
+            with pytest.raises(Killed):
+                submit(store, server.url, catalogue, max_requests=20)
+        answers = AnswerStore(store)
+        with answers.transaction() as connection:
+            connection.execute("UPDATE owners SET process = 4194305")
+        answers.close()
+        rows = submit(store, server.url, catalogue, max_requests=20)
+        assert [row.requests for row in rows] == [20, 10]
+        assert len(server.batches.batches) == 2
+        server.batches.polls = 0
+        for _ in range(2):
+            collect(store, server.url)
+        assert set(server.counts.told.values()) == {1}
+    assert stored_values(store, catalogue) == expected_values(30)
+
+
+def test_an_interrupted_collect_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers count once, and so do their costs and faults."""
+    store, catalogue = tmp_path / "s", make_catalogue(30)
+
+    def fail(*arguments: Any) -> None:
+        raise Killed
+
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        server.batches.spoiled = {0: "outside_schema"}
+        submit(store, server.url, catalogue)
+        with monkeypatch.context() as patch:
+            patch.setattr("mars_pyg.factors.batch_collect.BatchStore.drop", fail)
+            with pytest.raises(Killed):
+                collect(store, server.url)
+        collect(store, server.url)
+    answers = AnswerStore(store)
+    totals = answers.totals("m")
+    with answers.transaction() as connection:
+        times = connection.execute("SELECT times FROM faults").fetchall()
+    answers.close()
+    assert totals.requests == 30
+    assert totals.output_tokens == server.counts.output_tokens
+    assert times == [(1,)]
+
+
+def test_the_budget_bounds_batches(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(50)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        rows = submit(store, server.url, catalogue, max_cost=0.01)
+        assert 0 < sum(row.requests for row in rows) < 50
+        assert sum(row.reserved for row in rows) <= 0.01
+        assert submit(store, server.url, catalogue, max_cost=0.01) == []
+        # What it reserved counts for runs, too.
+        options = client_options(server.url)
+        summary = assign(store, catalogue, options, max_cost=rows[0].reserved)
+        assert summary.requests == 0
+        assert collect(store, server.url).cost <= 0.01
+        assert assign(store, catalogue, options).complete
+    assert stored_values(store, catalogue) == expected_values(50)
