@@ -35,9 +35,10 @@ def check_engine(engine: str, mode: str) -> None:
             "value per item 'mode=\"hypergraph\"' is equal to it on every engine"
         )
     if not has_engine(engine):
+        package = "mars-pyg[fast]" if engine == "numba" else engine
         raise ValueError(
             f"'engine={engine!r}' needs {engine}, which cannot be imported; install it "
-            "with 'pip install mars-pyg[fast]', or choose 'engine=\"auto\"'"
+            f"with 'pip install {package}', or choose 'engine=\"auto\"'"
         )
 
 
