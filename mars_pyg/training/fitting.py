@@ -202,6 +202,7 @@ def fit(
             enable_model_summary=False,
             default_root_dir=folder,
         )
+        triplets = RecommenderDataModule(data, batch_size, max_steps, seed)
         module = RecommenderModule(
             recommender,
             data,
@@ -210,6 +211,9 @@ def fit(
             k=k,
             chunk_size=chunk_size,
             num_eval_users=num_eval_users,
+            # The loss is a mean, so that a larger batch has smaller gradients, which
+            # must not drown in what Adam adds to them.
+            epsilon=1e-8 * batch_size / triplets.batches.batch_size,
             seed=seed,
         )
         device = trainer.strategy.root_device
@@ -221,7 +225,7 @@ def fit(
         with _plain_interrupts():
             trainer.fit(
                 module,
-                datamodule=RecommenderDataModule(data, batch_size, max_steps, seed),
+                datamodule=triplets,
                 ckpt_path=last if resume else None,
             )
         peak_mib = _peak_mib(device)

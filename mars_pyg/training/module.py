@@ -41,6 +41,8 @@ class RecommenderModule(LightningModule):
             (default: :obj:`False`)
         num_eval_users (int, optional): Users that an evaluation averages over; see
             :func:`~mars_pyg.training.evaluate`. (default: :obj:`None`, all)
+        epsilon (float, optional): What Adam adds to the root of the second moment.
+            (default: :obj:`1e-8`)
         seed (int, optional): Seed of what is random in training. (default: :obj:`0`)
     """
 
@@ -54,6 +56,7 @@ class RecommenderModule(LightningModule):
         chunk_size: int = 1024,
         mask_validation: bool = False,
         num_eval_users: int | None = None,
+        epsilon: float = 1e-8,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -65,6 +68,7 @@ class RecommenderModule(LightningModule):
         self.chunk_size = chunk_size
         self.mask_validation = mask_validation
         self.num_eval_users = num_eval_users
+        self.epsilon = epsilon
         self.seed = seed
         self._validated: dict[str, float] = {}
 
@@ -75,6 +79,7 @@ class RecommenderModule(LightningModule):
             self.parameters(),
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
+            eps=self.epsilon,
             fused=True,
         )
 
