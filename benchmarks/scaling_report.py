@@ -11,7 +11,7 @@ BOTH = "forward+backward"
 STYLES = {
     "dense": ("dense clique", "#000000", "v"),
     "metapaths": ("AddMetaPaths", "#CC79A7", "D"),
-    "sage": ("HeteroConv of SAGEConv (another function)", "#999999", "P"),
+    "sage": ("SAGEConv hops (another function)", "#999999", "P"),
     "hypergraph": ("HypergraphConv per factor", "#E69F00", "^"),
     "scatter": ("scatter per factor", "#D55E00", "s"),
     "torch": ("mars_pyg torch", "#56B4E9", "o"),
@@ -23,7 +23,7 @@ STYLES = {
 def table(records: list[dict]) -> str:
     """The records as an aligned Markdown table, a row for each measurement."""
     heads = ["scenario", "items", "pass", "method", "ms", "items/s", "edges/s"]
-    heads += ["peak MiB", "x our best", "x floor"]
+    heads += ["peak MiB", "x our best", "x floor", "other load"]
     rows = []
     groups = defaultdict(list)
     for record in records:
@@ -35,14 +35,15 @@ def table(records: list[dict]) -> str:
         for record in sorted(group, key=lambda r: order.index(r["method"])):
             row = [scenario, f"{items:,}", name, STYLES[record["method"]][0]]
             if record["status"] != "ok":
-                rows.append([*row, record["status"], *[""] * 5])
+                rows.append([*row, record["status"], *[""] * 6])
                 continue
             row += [f"{record['ms']:.3g}" if record["ms"] < 100 else ""]
             row[-1] = row[-1] or f"{record['ms']:,.0f}"
             row += [_short(record["items_per_s"]), _short(record["edges_per_s"])]
             row += [f"{record['peak_mib']:,.0f}"]
             row += [f"{record['ms'] / min(ours):.1f}" if ours else ""]
-            rows.append([*row, f"{record['floor_ratio']:.1f}"])
+            row += [f"{record['floor_ratio']:.1f}", f"{record['other_load']:.2f}"]
+            rows.append(row)
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     numeric = [head not in ("scenario", "pass", "method") for head in heads]
 
@@ -141,20 +142,21 @@ def _label(axis, ends: list) -> None:  # type: ignore[no-untyped-def]
 
     right = max(end[0] for end in ends)
     low, high = (log10(limit) for limit in axis.get_ylim())
+    high += (high - low) * 0.1
     gap = (high - low) * 0.052
-    place = float("-inf")
+    place = above = float("-inf")
     for x, y, label, colour, ended, missing in sorted(ends, key=lambda end: end[1]):
         if x < right:
-            why = f"\nthen {missing[0]['status']}" if ended else ""
+            above = max(above, log10(y)) + gap
+            why = f", then {missing[0]['status']}" if ended else ""
             axis.annotate(
-                f"{label}{why}",
-                (x, y),
-                (0, 8),
-                textcoords="offset points",
+                label + why,
+                (x, 10**above),
                 ha="center",
-                va="bottom",
+                va="center",
                 color=colour,
                 fontsize=9.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )
             continue
         place = max(place + gap, log10(y))
