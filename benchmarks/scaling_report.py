@@ -1,0 +1,173 @@
+"""The table and the plot of the scaling benchmark."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+OURS = ("torch", "numba", "triton")
+BOTH = "forward+backward"
+#: Name, colour (of Okabe and Ito, for all eyes) and marker of each method.
+STYLES = {
+    "dense": ("dense clique", "#000000", "v"),
+    "metapaths": ("AddMetaPaths", "#CC79A7", "D"),
+    "sage": ("SAGEConv hops (another function)", "#999999", "P"),
+    "hypergraph": ("HypergraphConv per factor", "#E69F00", "^"),
+    "scatter": ("scatter per factor", "#D55E00", "s"),
+    "torch": ("mars_pyg torch", "#56B4E9", "o"),
+    "numba": ("mars_pyg numba", "#0072B2", "o"),
+    "triton": ("mars_pyg triton", "#009E73", "o"),
+}
+
+
+def table(records: list[dict]) -> str:
+    """The records as an aligned Markdown table, a row for each measurement."""
+    heads = ["scenario", "items", "pass", "method", "ms", "items/s", "edges/s"]
+    heads += ["peak MiB", "x our best", "x floor", "other load"]
+    rows = []
+    groups = defaultdict(list)
+    for record in records:
+        names = ("device", "dtype", "scenario", "items", "pass")
+        groups[tuple(record[name] for name in names)].append(record)
+    order = list(STYLES)
+    for (*_, scenario, items, name), group in sorted(groups.items()):
+        ours = [r["ms"] for r in group if r["method"] in OURS and r["status"] == "ok"]
+        for record in sorted(group, key=lambda r: order.index(r["method"])):
+            row = [scenario, f"{items:,}", name, STYLES[record["method"]][0]]
+            if record["status"] != "ok":
+                rows.append([*row, record["status"], *[""] * 6])
+                continue
+            row += [f"{record['ms']:.3g}" if record["ms"] < 100 else ""]
+            row[-1] = row[-1] or f"{record['ms']:,.0f}"
+            row += [_short(record["items_per_s"]), _short(record["edges_per_s"])]
+            row += [f"{record['peak_mib']:,.0f}"]
+            row += [f"{record['ms'] / min(ours):.1f}" if ours else ""]
+            row += [f"{record['floor_ratio']:.1f}", f"{record['other_load']:.2f}"]
+            rows.append(row)
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    numeric = [head not in ("scenario", "pass", "method") for head in heads]
+
+    def line(cells: list[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [
+        "-" * (w - 1) + (":" if n else "-")
+        for w, n in zip(widths, numeric, strict=True)
+    ]
+    return "\n".join([line(heads), line(rule), *map(line, rows)])
+
+
+def _short(number: float) -> str:
+    """A rate with three digits."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def plot(records: list[dict], path: Path) -> None:
+    """Draw time and memory of forward and backward against the number of items.
+
+    Drawn is the scenario with even values, of the device and dtype recorded last.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullLocator
+
+    drawn = [r for r in records if r["scenario"] == "even" and r["pass"] == BOTH]
+    if not drawn:
+        drawn = [r for r in records if r["pass"] == BOTH]
+    last = drawn[-1]
+    same = ("scenario", "device", "dtype")
+    drawn = [r for r in drawn if all(r[name] == last[name] for name in same)]
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.6), layout="constrained")
+    fields = (("ms", "time"), ("peak_mib", "peak memory"))
+    for axis, (field, name) in zip(axes, fields, strict=True):
+        ends = []
+        for method, (label, colour, marker) in STYLES.items():
+            mine = sorted(
+                (r for r in drawn if r["method"] == method), key=lambda r: r["items"]
+            )
+            good = [r for r in mine if r["status"] == "ok"]
+            if not good:
+                continue
+            x = [r["items"] for r in good]
+            y = [max(r[field], 0.1) for r in good]
+            wide = 2.8 if method in OURS else 1.6
+            axis.plot(x, y, color=colour, marker=marker, lw=wide, ms=5, label=label)
+            ended = len(good) < len(mine)
+            ends.append((x[-1], y[-1], label, colour, ended, mine[len(good) :]))
+        if field == "ms":
+            floor = {}
+            for r in drawn:
+                if r["status"] == "ok":
+                    floor.setdefault(r["items"], []).append(r["floor_ms"])
+            x = sorted(floor)
+            y = [min(floor[items]) for items in x]
+            axis.plot(x, y, color="#444444", ls="--", lw=1.6)
+            label = "floor: bytes at copy speed"
+            ends.append((x[-1], y[-1], label, "#444444", False, []))
+        axis.set(xscale="log", yscale="log", xlabel="items")
+        _label(axis, ends)
+        unit = "ms" if field == "ms" else "MiB"
+        axis.set_title(f"{name} ({unit})", loc="left", fontsize=13, fontweight="bold")
+        axis.grid(which="major", color="#e5e5e5", lw=0.8)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    where = f"{last['machine']}, {last['threads']} threads, {last['dtype']}"
+    if last["device"] == "cuda":
+        where = f"{last['machine']}, {last['dtype']}"
+    figure.suptitle(
+        f"Factor propagation, forward and backward: {last['factors']} factors of "
+        f"{last['values']} values, {last['channels']} channels\n{where}",
+        fontsize=13,
+        x=0.01,
+        ha="left",
+    )
+    figure.savefig(path, dpi=110, format="png")
+    plt.close(figure)
+
+
+def _label(axis, ends: list) -> None:  # type: ignore[no-untyped-def]
+    """Name the lines that reach the right edge beside it, others where they end."""
+    from math import log10
+
+    right = max(end[0] for end in ends)
+    low, high = (log10(limit) for limit in axis.get_ylim())
+    high += (high - low) * 0.1
+    gap = (high - low) * 0.052
+    place = above = float("-inf")
+    for x, y, label, colour, ended, missing in sorted(ends, key=lambda end: end[1]):
+        if x < right:
+            above = max(above, log10(y)) + gap
+            why = f", then {missing[0]['status']}" if ended else ""
+            axis.annotate(
+                label + why,
+                (x, 10**above),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=9.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )
+            continue
+        place = max(place + gap, log10(y))
+        axis.annotate(
+            label,
+            (x, y),
+            (1.03, (place - low) / (high - low)),
+            textcoords="axes fraction",
+            color=colour,
+            fontsize=10,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkB": 4},
+        )
+    axis.set_ylim(10**low, 10**high)
