@@ -182,8 +182,9 @@ def make(
 
 def describe(config: TrainConfig) -> dict[str, object]:
     """Everything that a result depends on: the resolved keys, but for local paths."""
-    # The data's own profiles are read, so that those of the package do not matter.
-    left_out = {"root", "accelerator", "engine", "shipped_profiles"}
+    # The data's own profiles are read, so that those of the package do not matter, and
+    # no epoch has as many steps as would make batches grow.
+    left_out = {"root", "accelerator", "engine", "shipped_profiles", "max_steps"}
     keys = config.resolve().model_dump(mode="json", exclude_none=True, exclude=left_out)
     return {**keys, "text_model": Path(config.text_model).name}
 

@@ -1,5 +1,7 @@
 """Factors of items: schemas, profiles, what assigns them and what they are worth."""
 
+from typing import Any
+
 from mars_pyg.factors.agreement import FactorAgreement, factor_agreement
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.clusters import ClusterReasoner
@@ -21,7 +23,17 @@ __all__ = [
     "FactorSchema",
     "ItemCatalogue",
     "KeywordReasoner",
+    "LLMReasoner",
     "factor_agreement",
     "factor_report",
     "profiles_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What asks a language model is imported when it is asked for.
+    if name != "LLMReasoner":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mars_pyg.factors.llm_reasoner import LLMReasoner
+
+    return LLMReasoner

@@ -43,7 +43,10 @@ def test_all_methods_agree_on_all_data(load) -> None:  # type: ignore[no-untyped
         for one, other in zip(expected, sparse, strict=True):
             torch.testing.assert_close(one, other)
         for name, method in methods.items():
-            if name not in ("numba", "triton") or load("scaling").has_engine(name):
+            # Triton's interpreter is slow, and compared in the tests of the kernels.
+            if name != "triton" and (
+                name != "numba" or load("scaling").has_engine(name)
+            ):
                 process.check(method, method(problem), problem, expected, rows)
 
 
