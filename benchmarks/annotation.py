@@ -175,11 +175,13 @@ def measure_memory(
         summary = annotate(url, items, concurrency, items_per_request)
         done.set()
         thread.join()
+        seen.append(resident_mib())
     assert summary.complete
     assert summary.asked == items
     # The highest of each tenth of the run.
     tenths = [
-        max(seen[len(seen) * k // 10 : max(len(seen) * (k + 1) // 10, 1)])
+        # A fast run has fewer than ten samples.
+        max(seen[len(seen) * k // 10 : len(seen) * k // 10 + -(-len(seen) // 10)])
         for k in range(10)
     ]
     return {

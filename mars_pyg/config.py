@@ -213,7 +213,9 @@ class ModelOptions(BaseModel):
         ge=1,
         description="hidden width of the semantic decoder; linear unless given",
     )
-    engine: str | None = Field(None, description="engine of the factor propagation")
+    engine: Literal["auto", "triton", "numba", "torch", "reference"] | None = Field(
+        None, description="engine of the factor propagation"
+    )
 
 
 class TrainingOptions(BaseModel):

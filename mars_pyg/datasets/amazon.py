@@ -17,6 +17,7 @@ from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
 from mars_pyg.datasets.build import build_graph
 from mars_pyg.datasets.catalogue_files import (
     CATALOGUE,
+    check_features,
     column_profiles,
 )
 from mars_pyg.datasets.interactions import read_inter
@@ -209,9 +210,9 @@ def read_prepared(
     """
     inter = folder / f"{name}.inter"
     user, item, label = read_inter(inter)
+    feature_files = find_features(folder)
     features = {
-        modality: read_features(file)
-        for modality, file in find_features(folder).items()
+        modality: read_features(file) for modality, file in feature_files.items()
     }
     item_text: dict[str, list[str]] = {}
     if (folder / "items.tsv").is_file():
@@ -230,6 +231,8 @@ def read_prepared(
             file=folder,
             field="itemID",
         )
+    for modality, file in feature_files.items():
+        check_features(features[modality], file, folder / "items.tsv", len(item_ids))
     position = torch.searchsorted(numbers, item).clamp(max=len(numbers) - 1)
     unknown = numbers[position] != item
     if unknown.any():

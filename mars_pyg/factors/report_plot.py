@@ -141,7 +141,7 @@ def _plot_entropy(axes: Axes, factors: list[FactorWorth]) -> None:
     _names(axes, [entry.factor for entry in factors])
     axes.margins(x=0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("bits; the mark is where all values would be equally frequent")
+    axes.set_xlabel("bits; the mark: all values equally frequent")
     axes.set_title("Entropy, and the largest group", loc="left")
 
 

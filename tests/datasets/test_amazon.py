@@ -244,8 +244,10 @@ def test_schema_without_profiles(root: Path) -> None:
 def test_feature_faults(root: Path) -> None:
     file = root / "amazon-baby/text_feat.npy"
     np.save(file, np.ones((5, 2)))
-    with pytest.raises(DataError, match=r"expected the shape \[4, D\], got \[5, 2\]"):
+    shape = r"expected the shape \[4, D\], got \[5, 2\]"
+    with pytest.raises(DataError, match=shape) as caught:
         AmazonFactorDataset(root)
+    assert caught.value.file == str(file)
     np.save(file, np.array([["a"]] * 4))
     with pytest.raises(DataError, match="matrix of numbers"):
         AmazonFactorDataset(root)
