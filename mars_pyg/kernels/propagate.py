@@ -125,6 +125,11 @@ def factor_propagate(
                 f"'engine={engine!r}' needs a gate, and 'x' in one of "
                 f"{list(FUSED_DTYPES)} (got {x.dtype}); choose 'engine=\"auto\"'"
             )
+        if engine == "numba" and x.device.type != "cpu":
+            raise ValueError(
+                f"'engine=\"numba\"' runs on the CPU, 'x' is on {x.device}; choose "
+                "'engine=\"auto\"'"
+            )
         return fused_propagate(engine, x, graph, gate, structure)
     weight = gate if structure is None or gate is None else gate[:, 1:]
     if engine == "reference":

@@ -382,6 +382,9 @@ def test_what_it_cannot_do_is_refused(engine: str) -> None:
         factor_propagate(x, graph, engine=engine)
     with pytest.raises(ValueError, match="float16"):
         factor_propagate(x.half(), graph, torch.rand(2000, 3), engine=engine)
+    if engine == "numba":
+        with pytest.raises(ValueError, match="'x' is on meta"):
+            factor_propagate(x.to("meta"), graph, torch.rand(2000, 3), engine=engine)
     with pytest.raises(ValueError, match="'structure' needs a gate"):
         factor_propagate(x, graph, None, x)
     with pytest.raises(ValueError, match="'structure' must have the shape"):
