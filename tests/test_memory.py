@@ -15,8 +15,7 @@ from mars_pyg.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-for _ in range(2):  # the second, aligned, may not fit where the first was
-    torch.ones(2**24)
+torch.ones(2**26)  # room for what follows, wherever small blocks come to lie
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
     torch.ones(2**24)
@@ -33,5 +32,6 @@ def page_faults(choice: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_used_again() -> None:
     # Huge pages, where the system gives them unasked, are 2 MiB each.
-    assert page_faults("leave") >= 4 * 32
-    assert page_faults("keep") < 32
+    new = page_faults("leave")
+    assert new >= 4 * 32
+    assert page_faults("keep") < new / 4

@@ -97,9 +97,9 @@ def test_damaged_text_features(shop: Path) -> None:
         {"dataset": str(shop), "text_model": "tfidf", "factor_columns": "color"}
     )
     load_data(config)
-    (features,) = (shop / "processed").glob("text-*.npy")
+    (features,) = (shop / "processed").glob("vectors-*/*.npz")
     for content in (b"garbage", b"", features.read_bytes()[:200]):
         features.write_bytes(content)
-        with pytest.raises(DataError, match="features is damaged") as caught:
+        with pytest.raises(DataError, match="stored features cannot") as caught:
             load_data(config)
         assert caught.value.file == str(features)
