@@ -32,6 +32,5 @@ def page_faults(choice: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_used_again() -> None:
     # Huge pages, where the system gives them unasked, are 2 MiB each.
-    new = page_faults("leave")
-    assert new >= 4 * 32
-    assert page_faults("keep") < new / 4
+    assert page_faults("leave") >= 4 * 32
+    assert page_faults("keep") < 32
