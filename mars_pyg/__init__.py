@@ -7,6 +7,7 @@ from mars_pyg.datasets import (
 )
 from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
+from mars_pyg.heads import EASE, FactorAffinity, HeadedRecommender, Popularity
 from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
 from mars_pyg.nn import (
     BPR,
@@ -28,29 +29,35 @@ from mars_pyg.transforms import (
     AddItemCooccurrence,
     AddItemKNN,
     AddTextFeatures,
+    AddUserValues,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BPR",
+    "EASE",
     "MARS",
     "AddFactorValues",
     "AddItemCooccurrence",
     "AddItemKNN",
     "AddTextFeatures",
+    "AddUserValues",
     "AmazonFactorDataset",
     "BPRLoss",
     "DataError",
     "Factor",
+    "FactorAffinity",
     "FactorConv",
     "FactorDataset",
     "FactorGraph",
     "FactorProfiles",
     "FactorSchema",
+    "HeadedRecommender",
     "LightGCN",
     "MARSConv",
     "MARSLoss",
+    "Popularity",
     "Recommendation",
     "Recommender",
     "SemanticDecoder",

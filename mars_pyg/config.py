@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mars_pyg.datasets import (
     AmazonFactorDataset,
@@ -26,240 +18,29 @@ from mars_pyg.datasets import (
 )
 from mars_pyg.datasets.amazon_raw import CATEGORIES
 from mars_pyg.errors import DataError
-from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
+from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.nn import BPR, MARS, LightGCN
+from mars_pyg.option_groups import (
+    SYNTHETIC,
+    AmazonOptions,
+    CatalogueOptions,
+    DataOptions,
+    HeadOptions,
+    ModelOptions,
+    SyntheticOptions,
+    TrainingOptions,
+)
 from mars_pyg.yaml_keys import read_keys, row_of_key
 
 MODELS: dict[str, type[LightGCN]] = {"mars": MARS, "lightgcn": LightGCN, "bpr": BPR}
-SYNTHETIC = "synthetic"
-
-
-def _split(value: object) -> object:
-    """Take ``"a, b"``, as a flag gives it, for a list."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-Names = Annotated[list[str], BeforeValidator(_split)]
-Integers = Annotated[list[PositiveInt], BeforeValidator(_split)]
-Numbers = Annotated[list[float], BeforeValidator(_split)]
-
-
-class DataOptions(BaseModel):
-    """Data."""
-
-    dataset: str = Field(
-        SYNTHETIC,
-        description="synthetic, baby, sports, clothing, or the folder of a catalogue "
-        "of your own",
-    )
-    root: Path = Field(
-        Path("data"), description="folder of the Amazon data; downloaded when absent"
-    )
-    data_seed: int | None = Field(
-        None,
-        ge=0,
-        description="seed of generated data, or of the split of your catalogue",
-    )
-    text_model: str = Field(
-        DEFAULT_TEXT_MODEL,
-        description="sentence-transformers model, name or folder, that makes text "
-        "features where there are none; tfidf for TF-IDF",
-    )
-    num_neighbors: int = Field(
-        10, ge=1, description="neighbours of an item in the structure graph"
-    )
-
-
-class SyntheticOptions(BaseModel):
-    """Synthetic data."""
-
-    num_users: int | None = Field(None, ge=1, description="number of users")
-    num_items: int | None = Field(None, ge=2, description="number of items")
-    num_interactions: int | None = Field(
-        None, ge=1, description="about how many interactions; 16 a user unless given"
-    )
-    num_factors: int | None = Field(
-        None, ge=1, le=6, description="number of factors, 1 to 6"
-    )
-    taste_strength: float | None = Field(
-        None, ge=0, le=1, description="how much users follow their tastes, 0 to 1"
-    )
-    tastes_per_user: int | None = Field(
-        None, ge=1, description="number of values that a user likes"
-    )
-    popularity_exponent: float | None = Field(
-        None, ge=0, le=1, description="how skewed the popularity of items is, 0 to 1"
-    )
-    missing_rate: float | None = Field(
-        None, ge=0, le=1, description="share of the values that profiles miss"
-    )
-    error_rate: float | None = Field(
-        None, ge=0, le=1, description="share of the values that profiles have wrong"
-    )
-    multiple_rate: float | None = Field(
-        None, ge=0, le=1, description="share of the items with a second value"
-    )
-    no_text_rate: float | None = Field(
-        None, ge=0, le=1, description="share of the items without text"
-    )
-
-
-class CatalogueOptions(BaseModel):
-    """Your own catalogue."""
-
-    user_column: str | None = Field(None, description="column of the user ids")
-    item_column: str | None = Field(
-        None, description="column of the item ids among the interactions"
-    )
-    timestamp_column: str | None = Field(None, description="column of the times")
-    id_column: str | None = Field(
-        None, description="column of the item ids among the items"
-    )
-    title_column: str | None = Field(None, description="column of the titles")
-    text_columns: Names | None = Field(
-        None, description="columns that the text features read, a,b,..."
-    )
-    image_column: str | None = Field(None, description="column of the image paths")
-    factor_columns: Names | None = Field(
-        None,
-        description="columns of the items that are factors already, a,b,...; also for "
-        "Amazon data, where it is brand,categories unless there are profiles",
-    )
-    profiles: Path | None = Field(
-        None,
-        description="folder of factor profiles, schema.json and profiles.tsv; also for "
-        "Amazon data",
-    )
-    split: Literal["random", "time"] | None = Field(
-        None, description="split each user's interactions at random, or by time"
-    )
-    ratios: Numbers | None = Field(
-        None, description="shares of train, validation and test, as 0.8,0.1,0.1"
-    )
-    k_core: int | None = Field(
-        None,
-        ge=1,
-        description="keep users and items with at least so many interactions",
-    )
-    unknown_items: Literal["error", "drop"] | None = Field(
-        None, description="what to do with interactions of items that are not there"
-    )
-
-
-class AmazonOptions(BaseModel):
-    """Amazon data."""
-
-    shipped_profiles: bool | None = Field(
-        None,
-        description="whether factor profiles that come with mars_pyg are used where "
-        "the data has none",
-    )
-
-
-class ModelOptions(BaseModel):
-    """Model."""
-
-    model: Literal["mars", "lightgcn", "bpr"] = Field(
-        "mars", description="the recommender"
-    )
-    embedding_dim: int | None = Field(None, ge=1, description="embedding width")
-    num_layers: int | None = Field(
-        None, ge=0, description="layers of the user-item propagation; 3 for lightgcn"
-    )
-    regularization: float | None = Field(
-        None, ge=0, description="weight of the L2 norm of the embeddings"
-    )
-    edge_dropout: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="share of the interactions left out of an epoch's graph",
-    )
-    num_item_layers: int | None = Field(
-        None, ge=1, description="layers of the item convolution"
-    )
-    modalities: Names | None = Field(
-        None, description="views to use, as text,image,id; all unless given"
-    )
-    item_graphs: (
-        Literal["factors+structure", "factors", "structure", "concat", "none"] | None
-    ) = Field(None, description="graphs between items")
-    item_input: Literal["features", "id"] | None = Field(
-        None, description="what the item convolution reads"
-    )
-    fusion: Literal["joint", "mean", "gated"] | None = Field(
-        None, description="how the views are merged"
-    )
-    factor_source: Literal["profiles", "clusters"] | None = Field(
-        None, description="where the factors come from"
-    )
-    cooccurrence: bool | None = Field(
-        None, description="whether the ID view has a graph of joint interactions"
-    )
-    semantic_weight: float | None = Field(
-        None, ge=0, description="weight of the semantic loss, lambda"
-    )
-    view_weight: float | None = Field(
-        None, ge=0, description="weight of the view consistency loss, eta"
-    )
-    semantic_items: Literal["batch", "all"] | None = Field(
-        None, description="items whose values a step predicts"
-    )
-    decoder_hidden_channels: int | None = Field(
-        None,
-        ge=1,
-        description="hidden width of the semantic decoder; linear unless given",
-    )
-    engine: Literal["auto", "triton", "numba", "torch", "reference"] | None = Field(
-        None, description="engine of the factor propagation"
-    )
-
-
-class TrainingOptions(BaseModel):
-    """Training."""
-
-    max_epochs: int = Field(500, ge=1, description="largest number of epochs")
-    batch_size: int = Field(8192, ge=1, description="triplets in a batch")
-    max_steps: int = Field(
-        32, ge=1, description="most steps of an epoch, for which batches grow"
-    )
-    learning_rate: float = Field(4e-3, gt=0, description="learning rate of Adam")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of Adam")
-    validate_every: int = Field(5, ge=1, description="epochs between validations")
-    patience: int = Field(
-        8, ge=1, description="validations without improvement before training stops"
-    )
-    monitor: str = Field(
-        "recall@20", description="validation metric that picks the best epoch"
-    )
-    k: Integers = Field(
-        [10, 20], min_length=1, description="cuts of the metrics, as 10,20"
-    )
-    chunk_size: int = Field(
-        1024, ge=1, description="users that an evaluation scores at once"
-    )
-    num_eval_users: int | None = Field(
-        None,
-        ge=1,
-        description="users that an evaluation averages over; all unless given",
-    )
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="seed of the model and the training"
-    )
-    accelerator: str = Field("auto", description="device: auto, cpu, gpu, ...")
-    precision: str = Field(
-        "32-true", description="precision of Lightning's Trainer, as bf16-mixed"
-    )
-    deterministic: bool = Field(
-        False, description="whether to refuse operations that are not deterministic"
-    )
+#: The name of a model that is none: the heads score alone.
+NO_MODEL = "none"
 
 
 class TrainConfig(
     TrainingOptions,
+    HeadOptions,
     ModelOptions,
     AmazonOptions,
     CatalogueOptions,
@@ -290,7 +71,7 @@ class TrainConfig(
             (CatalogueOptions, self.dataset_class, f"dataset {self.dataset!r}"),
             (AmazonOptions, self.dataset_class, f"dataset {self.dataset!r}"),
         ):
-            known = inspect.signature(owner).parameters
+            known = _arguments(owner)
             for name in options.model_fields:
                 if (
                     name != "model"
@@ -300,6 +81,16 @@ class TrainConfig(
                     raise ValueError(f"{what} has no option {name!r}")
         if self.data_seed is not None and "seed" not in _arguments(self.dataset_class):
             raise ValueError(f"dataset {self.dataset!r} has no option 'data_seed'")
+        heads = self.head_names
+        unknown = [name for name in heads if name not in HEADS]
+        if unknown:
+            raise ValueError(f"'heads' are some of {list(HEADS)} (got {unknown[0]!r})")
+        if self.model == NO_MODEL and not heads:
+            raise ValueError("model 'none' needs 'heads'")
+        for name in HeadOptions.model_fields:
+            head = name.split("_")[0]
+            if head not in ["heads", *heads] and getattr(self, name) is not None:
+                raise ValueError(f"there is no head {head!r} for the option {name!r}")
         metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in self.k]
         if self.monitor not in metrics:
             raise ValueError(
@@ -309,9 +100,16 @@ class TrainConfig(
         return self
 
     @property
-    def model_class(self) -> type[LightGCN]:
-        """The class of the model."""
-        return MODELS[self.model]
+    def model_class(self) -> type[LightGCN] | None:
+        """The class of the model; none where the heads score alone."""
+        return MODELS.get(self.model)
+
+    @property
+    def head_names(self) -> list[str]:
+        """The names of the heads."""
+        if self.heads is not None:
+            return self.heads
+        return list(HEADS) if self.model in ("mars", NO_MODEL) else []
 
     @property
     def dataset_class(self) -> type:
@@ -337,6 +135,10 @@ class TrainConfig(
         del arguments["model"]
         return arguments
 
+    def head_arguments(self) -> dict[str, Any]:
+        """The arguments of :func:`~mars_pyg.heads.build_heads`."""
+        return {**self._given(HeadOptions), "heads": self.head_names}
+
     def training_arguments(self) -> dict[str, Any]:
         """The arguments of :func:`~mars_pyg.training.fit`."""
         return {name: getattr(self, name) for name in TrainingOptions.model_fields}
@@ -350,6 +152,12 @@ class TrainConfig(
             if name in type(self).model_fields
             and default is not inspect.Parameter.empty
         }
+        defaults |= {
+            name: default
+            for name, default in _arguments(build_heads).items()
+            if name.split("_")[0] in self.head_names
+        }
+        defaults["heads"] = self.head_names
         if "seed" in _arguments(self.dataset_class):
             defaults["data_seed"] = _arguments(self.dataset_class)["seed"]
         missing = {
@@ -389,6 +197,7 @@ def groups() -> Iterator[type[BaseModel]]:
         CatalogueOptions,
         AmazonOptions,
         ModelOptions,
+        HeadOptions,
         TrainingOptions,
     )
 
@@ -442,7 +251,9 @@ def write_config(config: TrainConfig, path: str | PathLike[str]) -> None:
         temporary.write_text(yaml.safe_dump(keys, sort_keys=False), encoding="utf-8")
 
 
-def _arguments(owner: type) -> dict[str, Any]:
+def _arguments(owner: Callable[..., Any] | None) -> dict[str, Any]:
+    if owner is None:
+        return {}
     return {
         name: parameter.default
         for name, parameter in inspect.signature(owner).parameters.items()

@@ -13,7 +13,7 @@ from torch_geometric.utils import coalesce
 from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import rank
-from mars_pyg.training.user_items import UserItems
+from mars_pyg.user_items import UserItems
 
 
 @dataclass(frozen=True)

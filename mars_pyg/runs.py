@@ -10,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData, InMemoryDataset
 
@@ -17,16 +18,20 @@ from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path, load_tensors
+from mars_pyg.heads import HeadedRecommender
+from mars_pyg.heads.build import build_heads
 from mars_pyg.nn import MARS, Recommender
 from mars_pyg.training.evaluation import check_held_out, evaluate
-from mars_pyg.training.user_items import check_digest
+from mars_pyg.training.head_weights import fit_head_weights
 from mars_pyg.transforms import AddItemCooccurrence, AddItemKNN, AddTextFeatures
+from mars_pyg.user_items import check_digest, interactions_digest
 
-CONFIG, METRICS, CHECKPOINT, STARTED = (
+CONFIG, METRICS, CHECKPOINT, STARTED, HEADS = (
     "config.yaml",
     "metrics.json",
     "best.ckpt",
     "last.ckpt",
+    "heads.pt",
 )
 
 
@@ -87,12 +92,17 @@ def load_data(config: TrainConfig) -> HeteroData:
     return data
 
 
-def build_recommender(config: TrainConfig, data: HeteroData) -> Recommender:
+def build_recommender(config: TrainConfig, data: HeteroData) -> Recommender | None:
     """Make the model of a configuration, its parameters drawn from the seed.
+
+    Returns:
+        The model without heads; :obj:`None` where the heads score alone.
 
     Raises:
         DataError: If the data lacks what the model needs.
     """
+    if config.model_class is None:
+        return None
     seed_everything(config.seed)
     with _options_as_data():
         return config.model_class(data, **config.model_arguments())
@@ -105,10 +115,11 @@ def train(
     resume: bool = False,
     progress: bool | Callable[[str], None] = True,
 ) -> dict[str, Any]:
-    r"""Trains the model of a configuration, and evaluates it once.
+    r"""Trains the model of a configuration, adds its heads, and evaluates it once.
 
     Writes ``config.yaml``, the resolved configuration, before and ``metrics.json``
-    after the training, beside what :func:`~mars_pyg.training.fit` writes.
+    after the training, beside what :func:`~mars_pyg.training.fit` writes, and
+    ``heads.pt``, the heads with their weights.
 
     Args:
         config: The configuration.
@@ -119,20 +130,18 @@ def train(
         progress: See :func:`~mars_pyg.training.fit`. (default: :obj:`True`)
 
     Returns:
-        What ``metrics.json`` holds: the metrics of ``val`` and ``test``,
-        ``best_epoch``, ``epochs``, ``seconds_per_epoch`` and ``peak_mib``.
+        What ``metrics.json`` holds: the metrics of ``val`` and ``test``; with a model
+        ``best_epoch``, ``epochs``, ``seconds_per_epoch`` and ``peak_mib``; with heads
+        ``weights``, those of the parts, and ``model_val``, the metrics without heads.
 
     Raises:
         DataError: If the data or the configuration is wrong, or the folder holds a run
             that is not to be continued.
     """
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from mars_pyg.training.fitting import fit
-
     folder = Path(run_dir)
     resolved = config.resolve()
-    if (folder / STARTED).exists():
+    started = any((folder / name).exists() for name in (STARTED, HEADS))
+    if started:
         if not resume:
             raise DataError(
                 "the folder already holds a run",
@@ -144,67 +153,166 @@ def train(
     for split in ("val", "test"):
         # A training must not end in an evaluation that is not possible.
         check_held_out(data, split)
-    recommender = build_recommender(config, data)
-    if not (folder / STARTED).exists():
+    model = build_recommender(config, data)
+    if not started:
         write_config(resolved, folder / CONFIG)
+    metrics: dict[str, Any] = {}
+    if model is not None:
+        metrics = _fit(config, data, model, folder, resume, progress)
+    # A continued run may have got other 'max_epochs', once fit() has accepted them.
+    write_config(resolved, folder / CONFIG)
+    recommender = model
+    if config.head_names:
+        recommender, weights = _fit_heads(config, data, model, folder)
+        if model is not None:
+            metrics["model_val"] = metrics["val"]
+        metrics["val"] = _evaluate(config, data, recommender, "val")
+        metrics["weights"] = weights
+    assert recommender is not None
+    metrics["test"] = _evaluate(config, data, recommender, "test")
+    with atomic_path(folder / METRICS) as temporary:
+        temporary.write_text(json.dumps(metrics, indent=1) + "\n")
+    return metrics
+
+
+def _fit(
+    config: TrainConfig,
+    data: HeteroData,
+    model: Recommender,
+    folder: Path,
+    resume: bool,
+    progress: bool | Callable[[str], None],
+) -> dict[str, Any]:
+    """Train the model, and say what it came to."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from mars_pyg.training.fitting import fit
+
     # Lightning asks for the library of an accelerator by name.
     errors = (ValueError, MisconfigurationException, ModuleNotFoundError)
     with _options_as_data(errors):
         result = fit(
-            recommender,
+            model,
             data,
             run_dir=folder,
             resume=resume,
             progress=progress,
             **config.training_arguments(),
         )
-    # A continued run may have got other 'max_epochs', once fit() has accepted them.
-    write_config(resolved, folder / CONFIG)
-    metrics = {
+    return {
         "val": result.val,
-        "test": evaluate(
-            recommender,
-            data,
-            "test",
-            config.k,
-            config.chunk_size,
-            num_users=config.num_eval_users,
-        ),
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "seconds_per_epoch": result.seconds_per_epoch,
         "peak_mib": round(result.peak_mib),
     }
-    with atomic_path(folder / METRICS) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n")
-    return metrics
+
+
+def _fit_heads(
+    config: TrainConfig, data: HeteroData, model: Recommender | None, folder: Path
+) -> tuple[HeadedRecommender, dict[str, float]]:
+    """Make the heads, keep them, and choose their weights on validation."""
+    path, digest = folder / HEADS, interactions_digest(data)
+    known = path.exists()
+    recommender = _add_heads(config, data, model, fit=not known)
+
+    def write() -> None:
+        state = {"interactions": digest, "state_dict": recommender.heads.state_dict()}
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    if known:
+        _load_heads(recommender, path, data)
+    else:
+        # Before the search: EASE is not to be solved twice.
+        write()
+    weights = fit_head_weights(recommender, data, seed=config.seed)
+    write()
+    return recommender, weights
+
+
+def _add_heads(
+    config: TrainConfig, data: HeteroData, model: Recommender | None, fit: bool
+) -> HeadedRecommender:
+    with _options_as_data((ValueError, MemoryError)):
+        heads = build_heads(data, **config.head_arguments(), fit=fit)
+        return HeadedRecommender(model, data, heads)
+
+
+def _load_heads(recommender: HeadedRecommender, path: Path, data: HeteroData) -> None:
+    mend = "train anew, or bring the file back"
+    state = load_tensors(path, mend)
+    if not isinstance(state, dict) or "interactions" not in state:
+        raise DataError("the file holds no heads", mend=mend, file=path)
+    check_digest(state["interactions"], data)
+    try:
+        recommender.heads.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise DataError(
+            f"the heads do not fit the data: {error}", mend=mend, file=path
+        ) from None
+
+
+def _evaluate(
+    config: TrainConfig, data: HeteroData, recommender: Recommender, split: str
+) -> dict[str, float]:
+    return evaluate(
+        recommender,
+        data,
+        split,
+        config.k,
+        config.chunk_size,
+        num_users=config.num_eval_users,
+    )
 
 
 def load_run(run_dir: str | PathLike[str]) -> Run:
-    """Load the best recommender of a run, with its data.
+    """Load the best recommender of a run, with its heads and data.
 
     Raises:
         DataError: If the folder holds no run, or the data is no longer what the run
             was trained on.
     """
     folder = Path(run_dir)
-    for name in (CONFIG, CHECKPOINT):
+    config = None
+    if (folder / CONFIG).is_file():
+        config = make_config(read_config(folder / CONFIG), folder / CONFIG)
+    for name in _files_of(config):
         if not (folder / name).is_file():
             raise DataError(
                 f"the folder holds no trained run: there is no {name}",
                 mend="train one with 'mars-pyg train', or give the folder of one",
                 file=folder,
             )
-    config = make_config(read_config(folder / CONFIG), folder / CONFIG)
+    assert config is not None
     data = load_data(config)
     recommender = build_recommender(config, data)
+    if recommender is not None:
+        _load_weights(recommender, folder / CHECKPOINT, data)
+    if config.head_names:
+        headed = _add_heads(config, data, recommender, fit=False)
+        _load_heads(headed, folder / HEADS, data)
+        recommender = headed
+    assert recommender is not None
+    return Run(config, data, recommender.eval())
+
+
+def _files_of(config: TrainConfig | None) -> list[str]:
+    """The files without which a folder holds no trained run."""
+    names = [CONFIG]
+    if config is None or config.model_class is not None:
+        names.append(CHECKPOINT)
+    if config is not None and config.head_names:
+        names.append(HEADS)
+    return names
+
+
+def _load_weights(recommender: Recommender, path: Path, data: HeteroData) -> None:
     mend = "train anew, or bring the file back"
-    checkpoint = load_tensors(folder / CHECKPOINT, mend)
+    checkpoint = load_tensors(path, mend)
     if not isinstance(checkpoint, dict) or "interactions" not in checkpoint:
         raise DataError(
-            "the file is no checkpoint of a recommender",
-            mend=mend,
-            file=folder / CHECKPOINT,
+            "the file is no checkpoint of a recommender", mend=mend, file=path
         )
     check_digest(checkpoint["interactions"], data)
     state = {
@@ -217,9 +325,8 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
         raise DataError(
             f"the weights do not fit the model: {error}",
             mend="bring the features and factors back as they were, or train anew",
-            file=folder / CHECKPOINT,
+            file=path,
         ) from None
-    return Run(config, data, recommender.eval())
 
 
 def newest_run(root: str | PathLike[str]) -> Path:
@@ -229,7 +336,8 @@ def newest_run(root: str | PathLike[str]) -> Path:
         DataError: If there is none.
     """
     found = sorted(
-        Path(root).glob(f"*/{CHECKPOINT}"), key=lambda path: path.stat().st_mtime
+        (path for name in (CHECKPOINT, HEADS) for path in Path(root).glob(f"*/{name}")),
+        key=lambda path: path.stat().st_mtime,
     )
     if not found:
         raise DataError(

@@ -6,7 +6,7 @@ from typing import Any
 
 from mars_pyg.training.evaluation import evaluate, rank
 from mars_pyg.training.negative_sampling import NegativeSampler
-from mars_pyg.training.user_items import UserItems
+from mars_pyg.user_items import UserItems
 
 # Lightning takes seconds to import, so what needs it is imported when asked for.
 _LAZY = {

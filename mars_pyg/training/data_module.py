@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg.errors import DataError
 from mars_pyg.training.negative_sampling import NegativeSampler
 from mars_pyg.training.seeding import epoch_generator
-from mars_pyg.training.user_items import split_edges
+from mars_pyg.user_items import split_edges
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class RecommenderDataModule(LightningDataModule):
 
     Args:
         data (HeteroData): The graph; see
-            :class:`~mars_pyg.training.user_items.UserItems`.
+            :class:`~mars_pyg.user_items.UserItems`.
         batch_size (int, optional): Number of triplets in a batch.
             (default: :obj:`8192`)
         max_steps (int, optional): The most steps of an epoch. Every step propagates

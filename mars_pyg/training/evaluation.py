@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.training.user_items import UserItems, split_edges
+from mars_pyg.user_items import UserItems, split_edges
 
 #: Scores that are held at once, 256 MiB of them in single precision.
 MAX_SCORES = 2**26
@@ -39,7 +39,7 @@ def evaluate(
     Args:
         recommender: The model; its mode (training or not) is left as it was.
         data: The graph with the splits; see
-            :class:`~mars_pyg.training.user_items.UserItems`.
+            :class:`~mars_pyg.user_items.UserItems`.
         split: :obj:`"val"` or :obj:`"test"`. (default: :obj:`"val"`)
         k: The cuts :math:`K`. (default: :obj:`(10, 20)`)
         chunk_size: Number of users that are scored at once; see :func:`rank`.

@@ -94,7 +94,7 @@ def fit(
     Args:
         recommender: The model.
         data: The graph with the splits; see
-            :class:`~mars_pyg.training.user_items.UserItems`.
+            :class:`~mars_pyg.user_items.UserItems`.
         max_epochs: Largest number of epochs. (default: :obj:`500`)
         batch_size: Number of triplets in a batch. (default: :obj:`8192`)
         max_steps: The most steps of an epoch, for which batches grow; see

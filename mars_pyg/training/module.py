@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.training.seeding import epoch_generator, epoch_seed
-from mars_pyg.training.user_items import check_digest, interactions_digest
+from mars_pyg.user_items import check_digest, interactions_digest
 
 
 class RecommenderModule(LightningModule):
@@ -31,7 +31,7 @@ class RecommenderModule(LightningModule):
     Args:
         recommender (Recommender): The model.
         data (HeteroData): The graph with the splits; see
-            :class:`~mars_pyg.training.user_items.UserItems`.
+            :class:`~mars_pyg.user_items.UserItems`.
         learning_rate (float, optional): Learning rate of Adam. (default: :obj:`4e-3`)
         weight_decay (float, optional): Weight decay of Adam. (default: :obj:`0.0`)
         k (Sequence[int], optional): Cuts of the metrics. (default: :obj:`(10, 20)`)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mars_pyg.training.user_items import UserItems
+from mars_pyg.user_items import UserItems
 
 
 class NegativeSampler:

@@ -4,5 +4,12 @@ from mars_pyg.transforms.add_factor_values import AddFactorValues
 from mars_pyg.transforms.add_item_cooccurrence import AddItemCooccurrence
 from mars_pyg.transforms.add_item_knn import AddItemKNN
 from mars_pyg.transforms.add_text_features import AddTextFeatures
+from mars_pyg.transforms.add_user_values import AddUserValues
 
-__all__ = ["AddFactorValues", "AddItemCooccurrence", "AddItemKNN", "AddTextFeatures"]
+__all__ = [
+    "AddFactorValues",
+    "AddItemCooccurrence",
+    "AddItemKNN",
+    "AddTextFeatures",
+    "AddUserValues",
+]

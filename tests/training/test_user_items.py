@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.training import UserItems
-from mars_pyg.training.user_items import (
+from mars_pyg.user_items import (
     check_digest,
     interactions_digest,
     split_edges,

@@ -71,6 +71,25 @@ class UserItems:
         """Move to a device."""
         return UserItems(self.ptr.to(device), self.item.to(device), self.num_items)
 
+    def take(self, user: Tensor) -> UserItems:
+        """The items of some users alone, in the order in which they are given.
+
+        Args:
+            user: User indices ``[B]``, int64.
+        """
+        ptr = torch.cat([self.ptr[:1] * 0, self.count[user].cumsum(0)])
+        return UserItems(ptr, self.select(user)[1], self.num_items)
+
+    @property
+    def num_users(self) -> int:
+        """The number of users."""
+        return self.ptr.numel() - 1
+
+    def rows(self) -> Tensor:
+        """The user of each item ``[E]``, int64."""
+        user = torch.arange(self.num_users, device=self.ptr.device)
+        return user.repeat_interleave(self.count, output_size=self.item.numel())
+
     def select(self, user: Tensor) -> tuple[Tensor, Tensor]:
         """List the items of some users.
 

@@ -1,0 +1,62 @@
+"""Heads by their names, as the options of a run give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch_geometric.data import HeteroData
+
+from mars_pyg.heads.ease import EASE
+from mars_pyg.heads.factor_affinity import FactorAffinity
+from mars_pyg.heads.popularity import Popularity
+from mars_pyg.heads.score_head import ScoreHead
+
+HEADS = (FactorAffinity.name, EASE.name, Popularity.name)
+
+
+def build_heads(
+    data: HeteroData,
+    heads: Sequence[str] = HEADS,
+    affinity_smoothing: float = 3.0,
+    ease_l2: float = 100.0,
+    ease_clique_weight: float = 30.0,
+    ease_num_entries: int = 256,
+    ease_solver: str = "auto",
+    fit: bool = True,
+    progress: Callable[[float], None] | None = None,
+) -> list[ScoreHead]:
+    """Make heads for the data.
+
+    Args:
+        data: The graph. Without factor values there is no affinity, and EASE has no
+            cliques.
+        heads: Names of heads: ``"affinity"``, ``"ease"`` and ``"popularity"``.
+        affinity_smoothing: See :class:`FactorAffinity`.
+        ease_l2: See :class:`EASE`.
+        ease_clique_weight: See :class:`EASE`.
+        ease_num_entries: See :class:`EASE`.
+        ease_solver: See :class:`EASE`.
+        fit: Whether EASE is computed; else its entries are for the caller to load.
+        progress: See :meth:`EASE.fit`.
+
+    Raises:
+        ValueError: If a name is unknown, or an option out of its bounds.
+    """
+    unknown = sorted(set(heads) - set(HEADS))
+    if unknown:
+        raise ValueError(f"'heads' must be some of {list(HEADS)} (got {unknown[0]!r})")
+    result: list[ScoreHead] = []
+    if FactorAffinity.name in heads and "value" in data.node_types:
+        result.append(FactorAffinity(data, affinity_smoothing))
+    if EASE.name in heads:
+        ease = EASE(
+            data["item"].num_nodes,
+            ease_l2,
+            ease_clique_weight,
+            ease_num_entries,
+            ease_solver,
+        )
+        result.append(ease.fit(data, progress=progress) if fit else ease)
+    if Popularity.name in heads:
+        result.append(Popularity(data))
+    return result

@@ -1,0 +1,206 @@
+"""A linear item-item model as a score, with ties between items that share values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.heads.ease_dense import DENSE_ITEMS, check_memory, closed_form
+from mars_pyg.heads.ease_local import LocalSystems
+from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.user_items import UserItems
+
+SOLVERS = ("auto", "dense", "local")
+
+
+class EASE(ScoreHead):
+    r"""Each item as a linear combination of the others in a user's history, from
+    `"Embarrassingly Shallow Autoencoders for Sparse Data"
+    <https://arxiv.org/abs/1905.03375>`_, with factor cliques.
+
+    .. math::
+        s(u, i) = \gamma \sum_{j \in \mathcal{I}_u} B_{ji}, \qquad
+        \mathbf{B} = \mathbf{I} - \mathbf{P} \, \mathrm{diag}(\mathbf{P})^{-1}, \qquad
+        \mathbf{P} = \Big( \mathbf{R}^\top \mathbf{R} + \omega \sum_k
+        \hat{\mathbf{A}}_{f_k} + \lambda \mathbf{I} \Big)^{-1}
+
+    for the train interactions :math:`\mathbf{R}` and the normalised graphs
+    :math:`\hat{\mathbf{A}}_{f_k}` of the items that share a value of a factor
+    (:class:`~mars_pyg.nn.FactorConv`), which act as users who chose all items of a
+    value: items that share values are tied, those without interactions too. The
+    diagonal of :math:`\mathbf{B}` is zero. :math:`\gamma` is :attr:`weight`.
+
+    The dense form inverts an ``N x N`` matrix: time :math:`\mathcal{O}(N^3)`, memory
+    :math:`3 N^2` numbers. The local one solves, for each item, the same least squares
+    over its :math:`m` nearest items alone, those of the largest entries of the matrix
+    that is inverted: time :math:`\mathcal{O}(N m^3)`, memory :math:`\mathcal{O}(N m)`.
+    Over all other items it is the dense form.
+
+    Args:
+        num_items (int): Number of items.
+        l2 (float, optional): :math:`\lambda`. (default: :obj:`100.0`)
+        clique_weight (float, optional): :math:`\omega`; zero does without factors.
+            (default: :obj:`30.0`)
+        num_entries (int, optional): Entries of :math:`\mathbf{B}` that are kept for
+            each item, the largest ones; :obj:`None` for all. (default: :obj:`256`)
+        solver (str, optional): :obj:`"dense"`, :obj:`"local"`, or :obj:`"auto"`: dense
+            for up to 30,000 items. (default: :obj:`"auto"`)
+        num_neighbors (int, optional): :math:`m` of the local form.
+            (default: :obj:`128`)
+
+    Raises:
+        ValueError: If an argument is out of its bounds.
+    """
+
+    name = "ease"
+    ptr: Tensor
+    index: Tensor
+    value: Tensor
+
+    def __init__(
+        self,
+        num_items: int,
+        l2: float = 100.0,
+        clique_weight: float = 30.0,
+        num_entries: int | None = 256,
+        solver: str = "auto",
+        num_neighbors: int = 128,
+    ) -> None:
+        super().__init__(["ease"])
+        if solver not in SOLVERS:
+            raise ValueError(
+                f"'solver' must be one of {list(SOLVERS)} (got {solver!r})"
+            )
+        if not l2 > 0:
+            raise ValueError(f"'l2' must be positive (got {l2})")
+        if not clique_weight >= 0:
+            raise ValueError(
+                f"'clique_weight' must not be negative (got {clique_weight})"
+            )
+        for name, value in (
+            ("num_entries", num_entries),
+            ("num_neighbors", num_neighbors),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"'{name}' must be positive (got {value})")
+        self.num_items = num_items
+        self.l2 = l2
+        self.clique_weight = clique_weight
+        self.num_entries = num_entries
+        self.solver = solver
+        self.num_neighbors = num_neighbors
+        # B in compressed rows: of an item of the history, the items that it speaks for.
+        self.register_buffer("ptr", torch.zeros(num_items + 1, dtype=torch.int64))
+        self.register_buffer("index", torch.empty(0, dtype=torch.int64))
+        self.register_buffer("value", torch.empty(0))
+
+    def fit(
+        self,
+        data: HeteroData,
+        dtype: torch.dtype = torch.float32,
+        progress: Callable[[float], None] | None = None,
+    ) -> EASE:
+        r"""Compute :math:`\mathbf{B}` from the train interactions and the values.
+
+        Args:
+            data: The graph. Without values there are no cliques.
+            dtype: The precision of the solution. (default: :obj:`torch.float32`)
+            progress: Called with the share of the items that are done, of the local
+                form. (default: :obj:`None`)
+
+        Returns:
+            This head.
+
+        Raises:
+            MemoryError: If the dense form was asked for, and does not fit the memory.
+        """
+        kernel = ItemKernel.from_data(data, self.l2, self.clique_weight)
+        solver = self.solver
+        if solver == "auto":
+            solver = "dense" if self.num_items <= DENSE_ITEMS else "local"
+        if solver == "dense":
+            check_memory(self.num_items, dtype)
+            target, index, value = closed_form(kernel, self.num_entries, dtype)
+        else:
+            systems = LocalSystems(kernel, self.num_neighbors, dtype)
+            target, index, value = systems.solve(self.num_entries, progress)
+        self._set(target, index, value)
+        return self
+
+    def score(self, history: UserItems) -> Tensor:
+        """Score every item for some users; see :class:`ScoreHead`."""
+        entries = UserItems(self.ptr, self.index, self.num_items)
+        place, target, value = self._entries(entries, history.item)
+        row = history.rows()[place]
+        score = value.new_zeros(history.num_users * self.num_items)
+        score.index_add_(0, row * self.num_items + target, value)
+        return score.view(-1, self.num_items).to(self.weight.dtype) * self.weight
+
+    def pair_parts(
+        self,
+        history: UserItems,
+        row: Tensor,
+        item: Tensor,
+        leave_out: Tensor | None = None,
+    ) -> Tensor:
+        """The sums over the histories; see :class:`ScoreHead`.
+
+        The diagonal is zero, so that an item never speaks for itself.
+        """
+        pair, _, contribution = self.contributions(history, row, item)
+        total = contribution.new_zeros(item.numel()).index_add_(0, pair, contribution)
+        return total.view(-1, 1)
+
+    def contributions(
+        self, history: UserItems, row: Tensor, item: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What each item of the history says of an item, without the weight.
+
+        Args:
+            history: The items of each of ``B`` users.
+            row: The user of each pair ``[P]``, int64.
+            item: The item of each pair ``[P]``, int64.
+
+        Returns:
+            A pair, an item of its user's history, and :math:`B_{ji}`, each ``[E]``.
+        """
+        pair, seen = history.select(row)
+        # B's entries are sorted by row, then column: one search finds each.
+        key = seen * self.num_items + item[pair]
+        rows = UserItems(self.ptr, self.index, self.num_items).rows()
+        keys = rows * self.num_items + self.index
+        if not keys.numel():
+            empty = pair[:0]
+            return empty, empty, self.value.to(self.weight.dtype)[:0]
+        place = torch.searchsorted(keys, key).clamp(max=keys.numel() - 1)
+        hit = keys[place] == key
+        return pair[hit], seen[hit], self.value[place[hit]].to(self.weight.dtype)
+
+    def _entries(
+        self, entries: UserItems, item: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        start, count = self.ptr[item], entries.count[item]
+        place = torch.arange(item.numel(), device=item.device)
+        place = place.repeat_interleave(count)
+        offset = torch.arange(place.numel(), device=item.device)
+        offset = offset - (count.cumsum(0) - count)[place] + start[place]
+        return place, self.index[offset], self.value[offset]
+
+    def _set(self, target: Tensor, index: Tensor, value: Tensor) -> None:
+        """Take entries ``B[index, target]``, in any order."""
+        order = torch.argsort(index * self.num_items + target)
+        count = torch.bincount(index, minlength=self.num_items)
+        self.ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        self.index, self.value = target[order], value[order]
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any):  # type: ignore[no-untyped-def]
+        # The number of entries is known when they are loaded.
+        for name in ("index", "value"):
+            if prefix + name in state:
+                setattr(self, name, torch.empty_like(state[prefix + name]))
+        super()._load_from_state_dict(state, prefix, *args)

@@ -1,0 +1,285 @@
+"""EASE over the nearest items of each item, in small dense systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.user_items import UserItems
+
+#: Entries of a row of the Gram matrix that are read at most, the largest ones.
+MAX_GRAM_ENTRIES = 512
+#: Items of a value, the most popular ones, that are candidates of its items.
+ITEMS_PER_VALUE = 32
+#: Entries of the small systems that are held at once.
+BLOCK_ENTRIES = 2**19
+#: Rows of the Gram matrix that are multiplied at once.
+GRAM_BLOCK = 4096
+
+
+class ValueSlots(NamedTuple):
+    r"""The rows of :math:`\mathbf{Y}` as a table: a column for each value that an item
+    can have under a factor.
+
+    Args:
+        value: The values of each item ``[N, M]``, int64; -1 for none.
+        weight: :math:`\sqrt{\omega} Y_{iv}` ``[N, M]``; zero for none.
+        pairs: The pairs of columns that belong to one factor.
+    """
+
+    value: Tensor
+    weight: Tensor
+    pairs: list[tuple[int, int]]
+
+    @classmethod
+    def from_kernel(cls, kernel: ItemKernel, dtype: torch.dtype) -> ValueSlots:
+        """Lay out the values of a kernel."""
+        values = kernel.values.tocoo()
+        num_factors = int(kernel.factor.max(initial=-1)) + 1
+        factor = kernel.factor[values.col]
+        key = values.row.astype(np.int64) * num_factors + factor
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        rank = np.arange(key.size) - np.searchsorted(key, key)
+        # As many columns for a factor as the most values of an item.
+        width = np.zeros(num_factors, dtype=np.int64)
+        np.maximum.at(width, factor[order], rank + 1)
+        offset = np.cumsum(width) - width
+        shape = (kernel.num_items, int(width.sum()))
+        index = np.full(shape, -1)
+        weight = np.zeros(shape)
+        row, column = values.row[order], offset[factor[order]] + rank
+        index[row, column] = values.col[order]
+        weight[row, column] = values.data[order] * np.sqrt(kernel.clique_weight)
+        owner = np.repeat(np.arange(num_factors), width).tolist()
+        pairs = [
+            (a, b)
+            for a, first in enumerate(owner)
+            for b, second in enumerate(owner)
+            if first == second
+        ]
+        return cls(torch.from_numpy(index), torch.from_numpy(weight).to(dtype), pairs)
+
+
+class LocalSystems:
+    r"""Solves each item's least squares over its nearest items alone.
+
+    .. math::
+        \mathbf{B}_{S_i i} = \mathbf{A}_{S_i S_i}^{-1} \mathbf{A}_{S_i i}, \qquad
+        B_{ji} = 0 \text{ for } j \notin S_i
+
+    for the :math:`m` items :math:`S_i` of the largest entries :math:`A_{ji}`, and the
+    kernel :math:`\mathbf{A}` of :class:`ItemKernel`. With :math:`S_i` all other items
+    it is the closed form of EASE, column by column.
+
+    Candidates are the items that share a user with the item, the 512 of most users at
+    most, and the 32 most popular items of each of its values. Systems are built and
+    solved in blocks of items: memory is in that of the Gram matrix, at most 512 entries
+    for an item, and time is :math:`\mathcal{O}(N m (m^2 + 512))`.
+
+    Args:
+        kernel: :math:`\mathbf{A}`.
+        num_neighbors: :math:`m`.
+        dtype: The precision.
+    """
+
+    def __init__(
+        self, kernel: ItemKernel, num_neighbors: int, dtype: torch.dtype
+    ) -> None:
+        self.kernel = kernel
+        self.num_items = kernel.num_items
+        self.num_neighbors = min(num_neighbors, max(self.num_items - 1, 1))
+        self.dtype = dtype
+        self._gram, self._gram_value, self._diagonal = self._truncated_gram()
+        self._slots = ValueSlots.from_kernel(kernel, dtype)
+        self._popular = self._popular_items()
+        # Where each item stands among the neighbours of an item of the block.
+        rows = max(BLOCK_ENTRIES // self.num_neighbors**2, 1)
+        self.block_size = min(rows, max(self.num_items, 1), 512)
+        self._place = torch.full(
+            (self.block_size * self.num_items,), -1, dtype=torch.int32
+        )
+
+    def solve(
+        self,
+        num_entries: int | None,
+        progress: Callable[[float], None] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Solve for all items.
+
+        Args:
+            num_entries: Entries to keep for each item; :obj:`None` for all.
+            progress: Called with the share of the items that are done.
+
+        Returns:
+            A target ``i``, an item ``j`` and :math:`B_{ji}`, each ``[E]``.
+        """
+        parts = []
+        kept = min(num_entries or self.num_neighbors, self.num_neighbors)
+        for start in range(0, self.num_items, self.block_size):
+            stop = min(start + self.block_size, self.num_items)
+            target = torch.arange(start, stop)
+            index, value = self._solve_block(target)
+            best = value.abs().topk(kept, dim=1).indices
+            index, value = index.gather(1, best), value.gather(1, best)
+            other = value != 0
+            parts.append(
+                (target[:, None].expand_as(index)[other], index[other], value[other])
+            )
+            if progress is not None:
+                progress(stop / self.num_items)
+        if not parts:
+            empty = torch.empty(0, dtype=torch.int64)
+            return empty, empty, torch.empty(0, dtype=self.dtype)
+        targets, indices, values = zip(*parts, strict=True)
+        return torch.cat(targets), torch.cat(indices), torch.cat(values)
+
+    def _solve_block(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The neighbours ``[b, m]`` of a block of items, and their coefficients."""
+        neighbor, right = self._neighbors(target)
+        valid = neighbor >= 0
+        neighbor = neighbor.clamp(min=0)
+        matrix = self._matrix(neighbor, valid)
+        # A place without a neighbour is an equation of its own: x = 0.
+        right = right.masked_fill(~valid, 0)
+        value = torch.linalg.solve(matrix, right)
+        return neighbor, value.masked_fill(~valid, 0)
+
+    def _neighbors(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The items of the largest entries of the targets' rows, and these entries."""
+        row, entry = self._gram_entries(target)
+        item, count = self._gram.item[entry], self._gram_value[entry]
+        other = item != target[row]
+        row, item, count = row[other], item[other], count[other]
+        if self._popular is not None:
+            place, slot = (self._slots.value[target] >= 0).nonzero().unbind(1)
+            value = self._slots.value[target[place], slot]
+            more = self._popular[value]
+            place = place[:, None].expand_as(more)
+            wanted = (more >= 0) & (more != target[place])
+            row = torch.cat([row, place[wanted]])
+            item = torch.cat([item, more[wanted]])
+            count = torch.cat([count, count.new_zeros(int(wanted.sum()))])
+        if self.num_neighbors >= self.num_items - 1:
+            # There is room for all: also for those that the row says nothing of.
+            everyone = torch.arange(self.num_items).expand(target.numel(), -1)
+            place = torch.arange(target.numel())[:, None].expand_as(everyone)
+            other = everyone != target[:, None]
+            row = torch.cat([row, place[other]])
+            item = torch.cat([item, everyone[other]])
+            count = torch.cat([count, count.new_zeros(int(other.sum()))])
+        # An item that is a candidate in several ways is one candidate.
+        key, inverse = (row * self.num_items + item).unique(return_inverse=True)
+        count = count.new_zeros(key.numel()).index_add_(0, inverse, count)
+        row = key.div(self.num_items, rounding_mode="floor")
+        item = key - row * self.num_items
+        right = count + self._clique_entries(target[row], item)
+        # The order by row, then entry; the first m of each row.
+        order = torch.argsort(right, descending=True, stable=True)
+        order = order[torch.argsort(row[order], stable=True)]
+        row, item, right = row[order], item[order], right[order]
+        number = torch.bincount(row, minlength=target.numel())
+        rank = torch.arange(row.numel()) - (number.cumsum(0) - number)[row]
+        first = rank < self.num_neighbors
+        shape = (target.numel(), self.num_neighbors)
+        neighbor = torch.full(shape, -1, dtype=torch.int64)
+        entries = torch.zeros(shape, dtype=self.dtype)
+        neighbor[row[first], rank[first]] = item[first]
+        entries[row[first], rank[first]] = right[first]
+        return neighbor, entries
+
+    def _matrix(self, neighbor: Tensor, valid: Tensor) -> Tensor:
+        """The kernel among the neighbours of each item ``[b, m, m]``."""
+        size, width = neighbor.shape
+        matrix = torch.zeros(size, width, width, dtype=self.dtype)
+        block, place = valid.nonzero().unbind(1)
+        item = neighbor[block, place]
+        slot = block * self.num_items + item
+        self._place[slot] = place.to(torch.int32)
+        pair, entry = self._gram_entries(item)
+        column = self._place[block[pair] * self.num_items + self._gram.item[entry]]
+        hit = column >= 0
+        pair, column = pair[hit], column[hit].long()
+        matrix[block[pair], place[pair], column] = self._gram_value[entry[hit]]
+        self._place[slot] = -1
+        # Of a pair, one row may have been cut before the other's entry.
+        matrix = torch.maximum(matrix, matrix.transpose(1, 2))
+        if self._popular is not None:
+            index, weight = self._slots.value[neighbor], self._slots.weight[neighbor]
+            for a, b in self._slots.pairs:
+                same = index[:, :, None, a] == index[:, None, :, b]
+                both = weight[:, :, None, a] * weight[:, None, :, b]
+                matrix.addcmul_(same.to(self.dtype), both)
+        outside = ~(valid[:, :, None] & valid[:, None, :])
+        matrix.masked_fill_(outside, 0)
+        diagonal = matrix.diagonal(dim1=1, dim2=2)
+        diagonal += self.kernel.l2
+        return matrix
+
+    def _gram_entries(self, item: Tensor) -> tuple[Tensor, Tensor]:
+        """For rows of the Gram matrix, the place in ``item`` and each entry."""
+        start, count = self._gram.ptr[item], self._gram.count[item]
+        place = torch.arange(item.numel()).repeat_interleave(count)
+        before = count.cumsum(0) - count
+        entry = torch.arange(place.numel()) + (start - before)[place]
+        return place, entry
+
+    def _clique_entries(self, row: Tensor, column: Tensor) -> Tensor:
+        """What shared values add to entries of the kernel ``[P]``."""
+        total = torch.zeros(row.numel(), dtype=self.dtype)
+        if self._popular is None:
+            return total
+        for a, b in self._slots.pairs:
+            same = self._slots.value[row, a] == self._slots.value[column, b]
+            both = self._slots.weight[row, a] * self._slots.weight[column, b]
+            total += both.masked_fill(~same, 0)
+        return total
+
+    def _truncated_gram(self) -> tuple[UserItems, Tensor, Tensor]:
+        """The largest entries of each row of the Gram matrix."""
+        interactions = self.kernel.interactions.astype(np.float32)
+        transposed = interactions.T.tocsr()
+        counts, indices, values = [], [], []
+        for start in range(0, self.num_items, GRAM_BLOCK):
+            block = transposed[start : start + GRAM_BLOCK] @ interactions
+            count = np.diff(block.indptr)
+            order: np.ndarray | slice = slice(None)
+            if count.size and count.max() > MAX_GRAM_ENTRIES:
+                row = np.repeat(np.arange(count.size), count)
+                # The item itself is always the largest of its row.
+                order = np.lexsort((block.indices, -block.data, row))
+                rank = np.arange(row.size) - block.indptr[row]
+                order = order[rank < MAX_GRAM_ENTRIES]
+                count = np.minimum(count, MAX_GRAM_ENTRIES)
+            counts.append(count)
+            indices.append(block.indices[order])
+            values.append(block.data[order])
+        ptr = np.concatenate([[0], np.cumsum(np.concatenate([*counts, []]))])
+        item = np.concatenate([*indices, np.empty(0)]).astype(np.int64)
+        gram = UserItems(
+            torch.from_numpy(ptr.astype(np.int64)),
+            torch.from_numpy(item),
+            self.num_items,
+        )
+        value = torch.from_numpy(np.concatenate([*values, np.empty(0)]))
+        diagonal = torch.from_numpy(np.diff(transposed.indptr))
+        return gram, value.to(self.dtype), diagonal
+
+    def _popular_items(self) -> Tensor | None:
+        """The most popular items of each value ``[V, 32]``, -1 beyond them."""
+        if not self.kernel.clique_weight:
+            return None
+        values = self.kernel.values.tocoo()
+        popularity = self._diagonal.numpy()[values.row]
+        order = np.lexsort((values.row, -popularity, values.col))
+        value, item = values.col[order], values.row[order]
+        rank = np.arange(value.size) - np.searchsorted(value, value)
+        first = rank < ITEMS_PER_VALUE
+        popular = np.full((self.kernel.factor.size, ITEMS_PER_VALUE), -1)
+        popular[value[first], rank[first]] = item[first]
+        return torch.from_numpy(popular)

@@ -1,0 +1,93 @@
+"""A recommender whose scores are those of a base plus those of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.nn.recommender import Recommender
+from mars_pyg.user_items import UserItems
+
+
+class HeadedRecommender(Recommender):
+    r"""Adds the scores of heads to those of a recommender.
+
+    .. math::
+        s(u, i) = \langle \mathbf{e}_u, \mathbf{g}_i \rangle + \sum_h w_h a_h(u, i)
+
+    The heads read a user's train interactions; their weights are chosen on validation
+    by :func:`~mars_pyg.training.fit_head_weights`. The base is trained by itself.
+
+    Args:
+        base (Recommender, optional): The recommender; :obj:`None` for heads alone.
+        data (HeteroData): The graph with the train interactions.
+        heads (Sequence[ScoreHead]): The heads, each of a class of its own.
+
+    Raises:
+        ValueError: If there is nothing to score with, or two heads of one class.
+    """
+
+    def __init__(
+        self, base: Recommender | None, data: HeteroData, heads: Sequence[ScoreHead]
+    ) -> None:
+        super().__init__(data["user"].num_nodes, data["item"].num_nodes)
+        if base is None and not heads:
+            raise ValueError("a base or a head is needed")
+        names = [head.name for head in heads]
+        if len(set(names)) < len(names):
+            raise ValueError(f"'heads' must be of different classes (got {names})")
+        self.base = base
+        self.heads = torch.nn.ModuleDict(dict(zip(names, heads, strict=True)))
+        #: The train interactions, a user's history.
+        self.history = UserItems.from_data(data, "train")
+
+    @property
+    def part_names(self) -> list[str]:
+        """The names of the parts of all heads, in order."""
+        return [name for head in self.head_list() for name in head.parts]
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The base's representations; of no width where there is no base."""
+        if self.base is not None:
+            return self.base()
+        like = next(self.heads.parameters())
+        return like.new_zeros(self.num_users, 0), like.new_zeros(self.num_items, 0)
+
+    def loss(
+        self, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of the base; the heads are no part of it.
+
+        Raises:
+            ValueError: If there is no base.
+        """
+        if self.base is None:
+            raise ValueError("there is no base to train")
+        return self.base.loss(user, positive, negative)
+
+    def start_epoch(self, generator: torch.Generator) -> None:
+        """See :class:`~mars_pyg.nn.Recommender`."""
+        if self.base is not None:
+            self.base.start_epoch(generator)
+
+    def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
+        """Score every item for a chunk of users, from all parts."""
+        score = super().score(user, representations)
+        history = self.history.take(user)
+        for head in self.head_list():
+            score += head.score(history)
+        return score
+
+    def head_list(self) -> list[ScoreHead]:
+        """The heads, in order."""
+        return list(self.heads.values())  # type: ignore[arg-type]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> HeadedRecommender:
+        super()._apply(fn, recurse)
+        self.history = self.history.to(next(self.parameters()).device)
+        return self

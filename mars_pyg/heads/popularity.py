@@ -1,0 +1,52 @@
+"""The popularity of items as a score."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.user_items import UserItems
+
+
+class Popularity(ScoreHead):
+    r"""How often an item was chosen, the same for every user.
+
+    .. math::
+        s(u, i) = \delta \log (1 + | \{ u' : i \in \mathcal{I}_{u'} \} |)
+
+    over the train interactions; :math:`\delta` is :attr:`weight`.
+
+    Args:
+        data (HeteroData): The graph with the train interactions.
+    """
+
+    name = "popularity"
+    count: Tensor
+
+    def __init__(self, data: HeteroData) -> None:
+        super().__init__(["popularity"])
+        train = UserItems.from_data(data, "train")
+        count = torch.bincount(train.item, minlength=train.num_items)
+        self.register_buffer("count", count, persistent=False)
+
+    def score(self, history: UserItems) -> Tensor:
+        """The same scores for each user; see :class:`ScoreHead`."""
+        return (self._log_count() * self.weight).expand(history.num_users, -1)
+
+    def pair_parts(
+        self,
+        history: UserItems,
+        row: Tensor,
+        item: Tensor,
+        leave_out: Tensor | None = None,
+    ) -> Tensor:
+        """The logarithm of the items' popularity; see :class:`ScoreHead`."""
+        count = self.count[item]
+        if leave_out is not None:
+            count = count - leave_out.to(count.dtype)
+        return count.to(self.weight.dtype).log1p().view(-1, 1)
+
+    def _log_count(self) -> Tensor:
+        return self.count.to(self.weight.dtype).log1p()
