@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,10 +22,13 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+
 from mars_pyg.config import TrainConfig, make_config
 from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
-from mars_pyg.runs import train
+from mars_pyg.runs import load_run, train
+from mars_pyg.training.evaluation import evaluate_users
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 DATASETS = ("baby", "sports", "clothing")
@@ -37,17 +41,30 @@ STRUCTURE = {
     "semantic_weight": 0.0,
     "view_weight": 0.0,
     "edge_dropout": 0.8,
+    "heads": [],
 }
+HEADS = ["affinity", "ease", "popularity"]
 MODELS: dict[str, dict[str, object]] = {
     "bpr": {"model": "bpr"},
     "lightgcn": {"model": "lightgcn"},
     "structure": STRUCTURE,
     "mars": {**STRUCTURE, "item_graphs": "factors+structure"},
-    "mars_paper": {"model": "mars", "edge_dropout": 0.8},
+    "mars_paper": {"model": "mars", "edge_dropout": 0.8, "heads": []},
+    "ease": {
+        "model": "none",
+        "heads": ["ease"],
+        "ease_clique_weight": 0.0,
+        "ease_l2": 300.0,
+    },
+    "ease_cliques": {"model": "none", "heads": ["ease"]},
+    "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
+    "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
 }
-DEFAULT_MODELS = ("bpr", "lightgcn", "structure", "mars")
+DEFAULT_MODELS = ("bpr", "lightgcn", "structure", "mars", "ease", "mars_heads")
 #: Datasets without items.tsv, of which there are no features and factors.
 WITHOUT_CONTENT = ("clothing",)
+#: Models that are compared with ``mars_heads``, user by user.
+RIVALS = ("ease", "lightgcn", "structure")
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 QUICK = {"dataset": "synthetic", "max_epochs": 20, "batch_size": 1024}
 
@@ -61,6 +78,8 @@ def main() -> None:
     if not arguments.table:
         run_all(arguments)
     print(table(json.loads(arguments.output.read_text())))
+    print()
+    print(comparison(arguments.output))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -113,7 +132,8 @@ def run_all(arguments: argparse.Namespace) -> None:
     """Run each model on each dataset with each seed, unless it has a record."""
     for dataset in arguments.datasets:
         for model in arguments.models:
-            if dataset in WITHOUT_CONTENT and MODELS[model]["model"] == "mars":
+            needs_content = MODELS[model]["model"] == "mars" or "heads" in model
+            if dataset in WITHOUT_CONTENT and needs_content:
                 continue
             for seed in arguments.seeds:
                 settings = describe(make(arguments, dataset, model, seed))
@@ -126,9 +146,7 @@ def run_all(arguments: argparse.Namespace) -> None:
                     print(f"{dataset} {model} seed {seed}: recorded before")
                     continue
                 print(f"{dataset} {model} seed {seed}", flush=True)
-                add_record(
-                    arguments.output, run_process(arguments, dataset, model, seed)
-                )
+                add_record(arguments, run_process(arguments, dataset, model, seed))
 
 
 def run_process(
@@ -142,7 +160,21 @@ def run_process(
         command += ["--text-model", arguments.text_model]
         command += ["--quick"] if arguments.quick else ["--root", str(arguments.root)]
         subprocess.run(command, check=True)
+        keep_users(arguments, record, dataset, model, seed)
         return json.loads(record.read_text())
+
+
+def users_file(output: Path, dataset: str, model: str, seed: int) -> Path:
+    """Where the metrics of each test user of a run are kept."""
+    return output.with_suffix("") / f"{dataset}-{model}-{seed}.npz"
+
+
+def keep_users(
+    arguments: argparse.Namespace, record: Path, dataset: str, model: str, seed: int
+) -> None:
+    """Keep the metrics of each test user beside the records."""
+    with atomic_path(users_file(arguments.output, dataset, model, seed)) as temporary:
+        shutil.copyfile(record.with_suffix(".npz"), temporary)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -155,19 +187,34 @@ def run(arguments: argparse.Namespace) -> None:
     config = make(arguments, dataset, model, seed)
     with tempfile.TemporaryDirectory() as folder:
         metrics = train(config, folder, progress=lambda line: print(line, flush=True))
+        trained = load_run(folder)
+    user, recall, ndcg = evaluate_users(trained.recommender, trained.data, "test")
     record = {
         "dataset": dataset,
         "model": model,
         "seed": seed,
         "valid": metrics["val"],
         "test": metrics["test"],
-        "seconds_per_epoch": round(metrics["seconds_per_epoch"], 3),
-        "peak_mib": metrics["peak_mib"],
-        "epochs": metrics["epochs"],
-        "best_epoch": metrics["best_epoch"],
         "config": describe(config),
     }
+    if "epochs" in metrics:
+        record |= {
+            "seconds_per_epoch": round(metrics["seconds_per_epoch"], 3),
+            "peak_mib": metrics["peak_mib"],
+            "epochs": metrics["epochs"],
+            "best_epoch": metrics["best_epoch"],
+        }
+    if "weights" in metrics:
+        record["weights"] = {
+            name: round(weight, 4) for name, weight in metrics["weights"].items()
+        }
     arguments.record.write_text(json.dumps(record))
+    np.savez_compressed(
+        arguments.record.with_suffix(".npz"),
+        user=user.numpy().astype(np.int32),
+        recall=recall.numpy().astype(np.float32),
+        ndcg=ndcg.numpy().astype(np.float32),
+    )
 
 
 def make(
@@ -186,6 +233,8 @@ def describe(config: TrainConfig) -> dict[str, object]:
     # no epoch has as many steps as would make batches grow.
     left_out = {"root", "accelerator", "engine", "shipped_profiles", "max_steps"}
     keys = config.resolve().model_dump(mode="json", exclude_none=True, exclude=left_out)
+    if not keys["heads"]:
+        del keys["heads"]
     return {**keys, "text_model": Path(config.text_model).name}
 
 
@@ -194,8 +243,9 @@ def read_records(path: Path) -> list[dict]:
     return json.loads(path.read_text()) if path.is_file() else []
 
 
-def add_record(path: Path, record: dict) -> None:
+def add_record(arguments: argparse.Namespace, record: dict) -> None:
     """Add a record; one of the same dataset, model and seed gives way to it."""
+    path = arguments.output
 
     def key(item: dict) -> tuple:
         return item["dataset"], item["model"], item["seed"]
@@ -230,12 +280,56 @@ def table(records: list[dict]) -> str:
                 values = [run[split][name] for run in runs]
                 spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
                 cells.append(f"{mean(values):.4f}{spread}".replace("0.", "."))
-        cells.append(f"{mean(run['seconds_per_epoch'] for run in runs):.2f}")
-        cells.append(f"{max(run['peak_mib'] for run in runs):.0f}")
-        cells.append("/".join(str(run["epochs"]) for run in runs))
+        if "epochs" in runs[0]:
+            cells.append(f"{mean(run['seconds_per_epoch'] for run in runs):.2f}")
+            cells.append(f"{max(run['peak_mib'] for run in runs):.0f}")
+            cells.append("/".join(str(run["epochs"]) for run in runs))
+        else:
+            cells += ["", "", ""]
         cells.append(str(len(runs)))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def comparison(output: Path) -> str:
+    """``mars_heads`` against its rivals, user by user, as a table.
+
+    A user's metric is the mean over the seeds of a model; the test is the paired t-test
+    over the users.
+    """
+    from scipy.stats import ttest_rel
+
+    lines = [
+        "| dataset | rival | test R@20, difference | p | test N@20, difference | p |"
+        " users | seeds |",
+        "|" + "---|" * 8,
+    ]
+    for dataset in [*DATASETS, "synthetic"]:
+        ours = user_metrics(output, dataset, "mars_heads")
+        for rival in RIVALS:
+            theirs = user_metrics(output, dataset, rival)
+            if ours is None or theirs is None:
+                continue
+            cells = [dataset, rival]
+            for name in ("recall", "ndcg"):
+                difference = (ours[name] - theirs[name]).mean()
+                p = ttest_rel(ours[name], theirs[name]).pvalue
+                cells += [f"{difference:+.4f}".replace("0.", "."), f"{p:.0e}"]
+            cells += [str(ours["recall"].size), f"{ours['seeds']}/{theirs['seeds']}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def user_metrics(output: Path, dataset: str, model: str) -> dict | None:
+    """The metrics of each test user, the means over the seeds of a model."""
+    files = sorted(output.with_suffix("").glob(f"{dataset}-{model}-*.npz"))
+    if not files:
+        return None
+    runs = [np.load(file) for file in files]
+    result: dict = {"seeds": len(runs)}
+    for name in ("recall", "ndcg"):
+        result[name] = np.mean([run[name].astype(np.float64) for run in runs], axis=0)
+    return result
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_every_argument_has_a_key(owner: type) -> None:
 def test_every_key_is_described_and_given_to_something() -> None:
     arguments = {"dataset", "model", "data_seed", "text_model", "num_neighbors"}
     owners = (MARS, SyntheticFactorDataset, FactorDataset, AmazonFactorDataset, fit)
+    owners += (build_heads,)
     for owner in owners:
         arguments |= set(inspect.signature(owner).parameters)
     for name, field in TrainConfig.model_fields.items():

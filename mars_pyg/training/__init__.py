@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mars_pyg.training.evaluation import evaluate, rank
+from mars_pyg.training.evaluation import evaluate, evaluate_users, rank
+from mars_pyg.training.head_weights import fit_head_weights
 from mars_pyg.training.negative_sampling import NegativeSampler
 from mars_pyg.user_items import UserItems
 
@@ -23,7 +24,9 @@ __all__ = [
     "RecommenderModule",
     "UserItems",
     "evaluate",
+    "evaluate_users",
     "fit",
+    "fit_head_weights",
     "rank",
 ]
 

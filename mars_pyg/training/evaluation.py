@@ -94,6 +94,49 @@ def evaluate(
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
+def evaluate_users(
+    recommender: Recommender,
+    data: HeteroData,
+    split: str = "val",
+    k: int = 20,
+    chunk_size: int = 1024,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Recall and NDCG of each user, of which :func:`evaluate` gives the means.
+
+    Two recommenders are compared over users, pair by pair.
+
+    Args:
+        recommender: The model; its mode (training or not) is left as it was.
+        data: The graph with the splits.
+        split: :obj:`"val"` or :obj:`"test"`. (default: :obj:`"val"`)
+        k: The cut. (default: :obj:`20`)
+        chunk_size: See :func:`evaluate`. (default: :obj:`1024`)
+
+    Returns:
+        The users with a held-out item ``[U']``, and their Recall and NDCG, float64.
+
+    Raises:
+        DataError: If the split is missing or empty.
+    """
+    check_held_out(data, split)
+    held_out = UserItems.from_data(data, split)
+    user = held_out.count.nonzero().view(-1)
+    discount = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
+    recalls, ndcgs = [], []
+    seen = UserItems.from_data(data, "train")
+    for chunk, _, item in rank(recommender, user, k, seen, chunk_size):
+        chunk, item = chunk.cpu(), item.cpu()
+        row, wanted = held_out.select(chunk)
+        size = recommender.num_items + 1
+        place = torch.arange(chunk.numel())[:, None]
+        hit = torch.isin(place * size + item, row * size + wanted).double()
+        number = held_out.count[chunk]
+        ideal = discount.cumsum(0)[number.clamp(max=k) - 1]
+        recalls.append(hit.sum(dim=1) / number)
+        ndcgs.append(hit @ discount[: item.size(1)] / ideal)
+    return user, torch.cat(recalls), torch.cat(ndcgs)
+
+
 def check_held_out(data: HeteroData, split: str) -> None:
     """Refuse data that cannot be evaluated on a split.
 

@@ -15,6 +15,8 @@ from mars_pyg.training.evaluation import check_held_out
 logger = logging.getLogger(__name__)
 #: Steps of a coordinate, as factors, from coarse to fine.
 STEPS = (2.0, 1.4, 1.2, 1.1)
+#: The least weight of the model, as a share of the largest one.
+MIN_MODEL_WEIGHT = 1e-3
 
 
 def fit_head_weights(
@@ -73,7 +75,11 @@ def maximum_likelihood(pool: CandidatePool) -> Tensor:
         return loss
 
     optimizer.step(closure)
-    return weight.detach()
+    result = weight.detach()
+    # The model's weight is what the others are relative to: it has to be positive, also
+    # where the model has learned nothing.
+    result[0] = result[0].clamp(min=MIN_MODEL_WEIGHT * float(result.abs().max()))
+    return result
 
 
 def coordinate_search(
@@ -85,6 +91,8 @@ def coordinate_search(
     for step in STEPS:
         for part in torch.randperm(pool.num_parts, generator=generator).tolist():
             for factor in (step, 1 / step, 0.0):
+                if part == 0 and factor == 0:
+                    continue
                 trial = weight.clone()
                 trial[part] *= factor
                 recall = pool.recall(trial, k)

@@ -16,7 +16,7 @@ class AddUserValues(BaseTransform):
     r"""Links each user to the values of their items, the metapath user–item–value
     (functional name: :obj:`add_user_values`).
 
-    Writes ``('user', 'prefers', 'value')`` with ``edge_index [2, E]``, sorted by user,
+    Writes ``('user', 'chose', 'value')`` with ``edge_index [2, E]``, sorted by user,
     then value, and ``edge_weight [E]``, float32: how many of the user's train items
     have the value, under any modality. Validation and test interactions are not read.
     """
@@ -29,7 +29,7 @@ class AddUserValues(BaseTransform):
         )
         train = UserItems.from_data(data, "train")
         user, value, count = count_values(train, item_values)
-        store = data["user", "prefers", "value"]
+        store = data["user", "chose", "value"]
         store.edge_index = torch.stack([user, value])
         store.edge_weight = count.float()
         return data

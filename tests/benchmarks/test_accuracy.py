@@ -25,6 +25,7 @@ def accuracy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         arguments.record = arguments.output.parent / "record.json"
         one = {"datasets": [dataset], "models": [model], "seeds": [seed]}
         module.run(type(arguments)(**{**vars(arguments), **one}))
+        module.keep_users(arguments, arguments.record, dataset, model, seed)
         return json.loads(arguments.record.read_text())
 
     monkeypatch.setattr(module, "run_process", run_here)

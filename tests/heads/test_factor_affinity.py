@@ -139,7 +139,7 @@ def test_the_transform_counts_the_values_of_train_items():
     )
     data["user", "interacts", "item"].val_edge_index = torch.tensor([[1], [0]])
     data = AddUserValues()(data)
-    store = data["user", "prefers", "value"]
+    store = data["user", "chose", "value"]
     assert store.edge_index.tolist() == [[0, 0, 1], [0, 2, 1]]
     assert store.edge_weight.tolist() == [2.0, 1.0, 1.0]
     assert data.validate()

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.training import UserItems, evaluate, rank
+from mars_pyg.training import UserItems, evaluate, evaluate_users, rank
 
 
 class FixedScores(Recommender):
@@ -116,6 +116,20 @@ def test_worked_by_hand() -> None:
     assert found["recall@1"] == 0
     assert found["recall@2"] == pytest.approx((1 + 1 / 2) / 2)
     assert found["ndcg@2"] == pytest.approx((log3 + log3 / (1 + log3)) / 2)
+
+
+def test_metrics_of_users_have_the_means_of_the_evaluation() -> None:
+    torch.manual_seed(0)
+    pairs = torch.randint(9, (60, 2)).tolist()
+    # One user has more held-out items than the cut.
+    val = [*pairs[:12], *[(3, item) for item in range(6)]]
+    data = graph(9, 9, pairs[12:30], val, [])
+    model = FixedScores(torch.rand(9, 9))
+    user, recall, ndcg = evaluate_users(model, data, "val", k=4, chunk_size=2)
+    assert user.tolist() == sorted({u for u, _ in val})
+    expected = evaluate(model, data, "val", k=[4])
+    assert float(recall.mean()) == pytest.approx(expected["recall@4"])
+    assert float(ndcg.mean()) == pytest.approx(expected["ndcg@4"])
 
 
 def test_masked_items_never_count() -> None:

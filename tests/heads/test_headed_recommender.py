@@ -1,0 +1,127 @@
+"""A recommender with heads scores the sum of its parts."""
+
+import pytest
+import torch
+from factor_data import make_data
+
+from mars_pyg import (
+    BPR,
+    HeadedRecommender,
+    Popularity,
+    SyntheticFactorDataset,
+    evaluate,
+)
+from mars_pyg.heads.build import HEADS, build_heads
+from mars_pyg.training import fit_head_weights
+from mars_pyg.training.candidate_pool import CandidatePool
+from mars_pyg.user_items import UserItems
+
+
+@pytest.fixture(scope="module")
+def data():
+    return SyntheticFactorDataset(num_users=150, num_items=80, seed=1)[0]
+
+
+def make_recommender(data, with_base=True):
+    torch.manual_seed(0)
+    base = BPR(data, embedding_dim=8) if with_base else None
+    recommender = HeadedRecommender(base, data, build_heads(data))
+    for head in recommender.head_list():
+        head.weight.data.uniform_(0.1, 1.0)
+    return recommender.requires_grad_(False)
+
+
+def test_a_score_is_the_sum_of_the_base_and_the_heads(data):
+    recommender = make_recommender(data)
+    user = torch.tensor([3, 0, 149])
+    score = recommender.score(user, recommender())
+    users, items = recommender.base()
+    expected = users[user] @ items.t()
+    history = UserItems.from_data(data, "train").take(user)
+    row, item = torch.cartesian_prod(torch.arange(3), torch.arange(80)).t()
+    for head in recommender.head_list():
+        expected = expected + head(history, row, item).view(3, 80)
+    torch.testing.assert_close(score, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_heads_alone_and_what_is_refused(data):
+    recommender = make_recommender(data, with_base=False)
+    assert set(recommender.heads) == set(HEADS)
+    assert evaluate(recommender, data, "val")["recall@20"] > 0
+    with pytest.raises(ValueError, match="no base"):
+        recommender.loss(*[torch.tensor([0])] * 3)
+    with pytest.raises(ValueError, match="a base or a head"):
+        HeadedRecommender(None, data, [])
+    with pytest.raises(ValueError, match="different classes"):
+        HeadedRecommender(None, data, [Popularity(data), Popularity(data)])
+    with pytest.raises(ValueError, match="'heads' must be some of"):
+        build_heads(data, heads=["affinity", "magic"])
+
+
+def test_popularity_is_the_logarithm_of_the_train_interactions():
+    data = make_data(2, 3, [0], [set()] * 3, [(0, 0), (0, 0), (1, 0), (1, 2)])
+    head = Popularity(data).requires_grad_(False)
+    history = UserItems.from_data(data, "train")
+    expected = torch.tensor([2.0, 0.0, 1.0]).log1p()
+    torch.testing.assert_close(head.score(history), expected.expand(2, 3))
+    leave_out = torch.tensor([True, False])
+    pair = head(history, torch.tensor([0, 0]), torch.tensor([0, 0]), leave_out)
+    torch.testing.assert_close(pair, torch.tensor([1.0, 2.0]).log1p())
+
+
+def test_a_pool_ranks_as_the_full_ranking_does(data):
+    recommender = make_recommender(data)
+    # All items are candidates, so that the recall is the exact one.
+    pool = CandidatePool.from_recommender(recommender, data, num_candidates=80)
+    before = [head.weight.clone() for head in recommender.head_list()]
+    raw = torch.cat([torch.ones(1), *before])
+    recall = pool.recall(raw * pool.deviation, 10)
+    assert recall == pytest.approx(evaluate(recommender, data, "val")["recall@10"])
+    torch.testing.assert_close(pool.to_raw(raw * pool.deviation), raw[1:])
+    assert all(
+        torch.equal(head.weight, weight)
+        for head, weight in zip(recommender.head_list(), before, strict=True)
+    )
+
+
+def test_the_likelihood_of_a_hand_worked_pool():
+    pool = CandidatePool(
+        parts=torch.tensor([[[1.0], [2.0], [9.0]]]),
+        valid=torch.tensor([[True, True, False]]),
+        row=torch.tensor([0]),
+        positive=torch.tensor([[3.0]]),
+        deviation=torch.ones(1),
+    )
+    total = torch.tensor([1.0, 2.0, 3.0]).logsumexp(0)
+    loss = pool.negative_log_likelihood(torch.ones(1))
+    torch.testing.assert_close(loss, total - 3.0)
+    assert pool.recall(torch.ones(1), 1) == 1.0
+    assert pool.recall(-torch.ones(1), 1) == 0.0
+
+
+def test_fitted_weights_improve_the_validation_and_are_the_same_each_time(data):
+    recommender = make_recommender(data)
+    before = evaluate(recommender, data, "val")["recall@20"]
+    weights = fit_head_weights(recommender, data)
+    assert list(weights) == ["model", *recommender.part_names]
+    after = evaluate(recommender, data, "val")["recall@20"]
+    assert after > before
+    again = make_recommender(data)
+    assert fit_head_weights(again, data) == weights
+    # The test split is not read.
+    changed = data.clone()
+    changed["user", "interacts", "item"].test_edge_index = torch.tensor([[0], [0]])
+    assert fit_head_weights(make_recommender(data), changed) == weights
+
+
+def test_a_copy_moves_and_loads(data):
+    recommender = make_recommender(data)
+    other = make_recommender(data).double()
+    other.load_state_dict(recommender.state_dict())
+    user = torch.arange(5)
+    torch.testing.assert_close(
+        other.score(user, other()).float(),
+        recommender.score(user, recommender()),
+        atol=1e-4,
+        rtol=1e-4,
+    )
