@@ -17,6 +17,7 @@ from mars_pyg import (
     SyntheticFactorDataset,
 )
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
+from mars_pyg.heads.build import build_heads
 from mars_pyg.training import fit
 
 # What a run decides, not a user's configuration; and where data_seed goes.
