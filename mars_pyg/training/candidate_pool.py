@@ -119,13 +119,18 @@ class CandidatePool:
             weight: A weight for each part ``[H]``.
             k: The cut.
         """
+        return float(self.user_recall(weight, k).mean())
+
+    def user_recall(self, weight: Tensor, k: int) -> Tensor:
+        """Recall@K of each user ``[U]``; see :meth:`recall`."""
         score = (self.parts @ weight).masked_fill_(~self.valid, -torch.inf)
         best = score.topk(min(k, score.size(1)), dim=1).values[:, -1]
         positive = self.positive @ weight
         # The held-out item may be the k-th itself, summed in another order.
         hit = positive >= best[self.row] - 1e-5 * best[self.row].abs()
         number = torch.bincount(self.row, minlength=score.size(0))
-        return float((hit / number[self.row]).sum() / score.size(0))
+        recall = torch.zeros_like(best)
+        return recall.index_add(0, self.row, hit.to(best.dtype)) / number
 
     def negative_log_likelihood(self, weight: Tensor) -> Tensor:
         r"""How unlikely the held-out items are as a choice among the candidates.
