@@ -101,6 +101,23 @@ def test_the_likelihood_of_a_hand_worked_pool():
     assert pool.recall(-torch.ones(1), 2) == 1.0
 
 
+def test_the_best_candidates_of_a_pool():
+    pool = CandidatePool(
+        parts=torch.tensor([[[1.0], [2.0], [9.0], [3.0]]]),
+        valid=torch.tensor([[True, True, False, True]]),
+        row=torch.tensor([0, 0]),
+        positive=torch.tensor([[2.0], [1.0]]),
+        found=torch.tensor([True, True]),
+        deviation=torch.ones(1),
+    )
+    best = pool.best(torch.ones(1), 2)
+    assert best.valid.tolist() == [[False, True, False, True]]
+    assert best.found.tolist() == [True, False]
+    worst = pool.best(-torch.ones(1), 1)
+    assert worst.valid.tolist() == [[True, False, False, False]]
+    assert worst.found.tolist() == [False, True]
+
+
 def test_fitted_weights_improve_the_validation_and_are_the_same_each_time(data):
     recommender = make_recommender(data)
     before = evaluate(recommender, data, "val")["recall@20"]
