@@ -6,6 +6,13 @@ from mars_pyg.datasets import (
     SyntheticFactorDataset,
 )
 from mars_pyg.errors import DataError
+from mars_pyg.explanations import (
+    Counterfactual,
+    Explanation,
+    ScoreExplainer,
+    counterfactuals,
+    explain,
+)
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.heads import EASE, FactorAffinity, HeadedRecommender, Popularity
 from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
@@ -45,7 +52,9 @@ __all__ = [
     "AddUserValues",
     "AmazonFactorDataset",
     "BPRLoss",
+    "Counterfactual",
     "DataError",
+    "Explanation",
     "Factor",
     "FactorAffinity",
     "FactorConv",
@@ -60,12 +69,15 @@ __all__ = [
     "Popularity",
     "Recommendation",
     "Recommender",
+    "ScoreExplainer",
     "SemanticDecoder",
     "SemanticFactorLoss",
     "SparseMatrix",
     "SyntheticFactorDataset",
     "ViewConsistencyLoss",
+    "counterfactuals",
     "evaluate",
+    "explain",
     "factor_propagate",
     "recommend",
 ]
