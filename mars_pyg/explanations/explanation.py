@@ -34,7 +34,7 @@ class Reason:
         """The reason in words.
 
         Args:
-            whose: How the user is spoken of, :obj:`"your"` or :obj:`"the user's"`.
+            whose: How the user is spoken of, :obj:`"your"` or :obj:`"their"`.
                 (default: :obj:`"your"`)
         """
         return WORDS.get(self.source, self.source)
@@ -79,7 +79,7 @@ class FactorReason(Reason):
 
     def text(self, whose: str = "your") -> str:
         """See :class:`Reason`."""
-        named = f"{self.factor}: {', '.join(self.values)}"
+        named = f"{readable(self.factor)}: {', '.join(self.values)}"
         if self.source != "affinity":
             return f"items that share {named}"
         counts = " and ".join(map(str, self.counts))
@@ -132,6 +132,11 @@ class PartReason(Reason):
         return (
             self.source if self.part == self.source else f"{self.source}: {self.part}"
         )
+
+
+def readable(factor: str) -> str:
+    """The name of a factor as people write it."""
+    return factor.replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def knowledge_gaps(
         if untitled := sum(not catalogue.titles[i] for i in items.tolist()):
             sentences.append(
                 f"{_items(untitled)} of the {place} ({items.numel()} in all) "
-                f"{_have(untitled)} no title, and stand under an id."
+                f"{_have(untitled)} no title, and "
+                f"{'stands' if untitled == 1 else 'stand'} under an id."
             )
     total = len(catalogue.item_ids)
     everything = torch.arange(total)

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.explanations.catalogue import Catalogue
 from mars_pyg.explanations.explainer import ScoreExplainer
-from mars_pyg.explanations.explanation import Explanation, Reason
+from mars_pyg.explanations.explanation import Explanation, Reason, readable
 from mars_pyg.explanations.gaps import knowledge_gaps
 from mars_pyg.explanations.taste import FactorTaste, Tastes
 from mars_pyg.explanations.text import counterfactual_sentence, signed, split_reasons
@@ -20,11 +20,11 @@ from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems
 
 #: How the page speaks of the user.
-WHOSE = "the user's"
+WHOSE = "their"
 #: Reasons, and items of a history, that are shown before the others are folded.
 MAX_REASONS, MAX_HISTORY = 6, 12
 #: Factors of a taste, and values of each.
-MAX_FACTORS, MAX_VALUES = 8, 3
+MAX_FACTORS, MAX_VALUES = 6, 3
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Item:
     Args:
         id: Its id.
         title: Its title; empty where it has none.
-        values: Its factor values, ``"brand: dakine"``.
+        values: The name of each factor, and the item's values under it.
     """
 
     id: str
     title: str
-    values: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Section:
         history: The items that the scores know the user by.
         tastes: The user's taste, the most telling factors.
         cards: The recommendations, best first.
-        scale: The size of the largest reason, which fills a bar.
+        zero: Where the bars begin, as a share of their room: negative ones go left.
+        span: What fills that room, from the largest negative reason to the largest.
         gaps: What the model does not know.
     """
 
@@ -80,7 +81,8 @@ class Section:
     history: Sequence[Item]
     tastes: Sequence[FactorTaste]
     cards: Sequence[Card]
-    scale: float
+    zero: float
+    span: float
     gaps: Sequence[str]
 
 
@@ -154,7 +156,13 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["signed"] = lambda value: typeset(signed(value))
+    environment.filters.update(
+        signed=lambda value: typeset(signed(value)),
+        percent=lambda part: f"{100 * part:.2f}%",
+        share=lambda part: f"{100 * part:.1f} %" if part >= 5e-4 else "< 0.1 %",
+        lift=lambda lift: f"{lift:.1f}" if lift < 10 else f"{lift:.0f}",
+        readable=readable,
+    )
     template = environment.get_template("page.html")
     return template.render(
         sections=sections,
@@ -183,7 +191,9 @@ def _section(
     history = explainer.history.take(row.to(explainer.history.ptr.device)).item.cpu()
     everything = known.take(row).item.cpu()
     held_out = everything[~torch.isin(everything, history)]
-    sizes = [abs(r.contribution) for entry in explanations for r in entry.reasons]
+    sizes = [r.contribution for entry in explanations for r in entry.reasons]
+    below, above = -min(sizes, default=0.0), max(sizes, default=0.0)
+    span = max(below, 0.0) + max(above, 0.0) or 1.0
     return Section(
         user=user,
         history=[_item(catalogue, i) for i in history.tolist()],
@@ -192,7 +202,8 @@ def _section(
             _card(catalogue, entry, sentence)
             for entry, sentence in zip(explanations, sentences, strict=True)
         ],
-        scale=max(sizes, default=1.0),
+        zero=max(below, 0.0) / span,
+        span=span,
         gaps=knowledge_gaps(catalogue, history, held_out, catalogue.items(ids)),
     )
 
@@ -211,8 +222,10 @@ def _card(catalogue: Catalogue, entry: Explanation, sentence: str) -> Card:
 
 def _item(catalogue: Catalogue, place: int) -> Item:
     values = [
-        f"{catalogue.factor_names[factor]}: "
-        f"{', '.join(catalogue.value_names[value] for value in own)}"
+        (
+            readable(catalogue.factor_names[factor]),
+            ", ".join(catalogue.value_names[value] for value in own),
+        )
         for factor, own in sorted(catalogue.values_of(place).items())
     ]
     title = catalogue.titles[place]

@@ -48,9 +48,12 @@ class FactorTaste:
     @property
     def strength(self) -> float:
         r"""How far the user is from all users, :math:`\sum_v c_{uv} \log
-        \mathrm{lift}_v`.
+        \mathrm{lift}_v` over the values that were chosen more than once.
+
+        A value of one item may be chance, and one of a thousand brands is always rare.
         """
-        return sum(entry.count * math.log(entry.lift) for entry in self.values)
+        again = [entry for entry in self.values if entry.count > 1]
+        return sum(entry.count * math.log(entry.lift) for entry in again)
 
 
 class Tastes:
@@ -74,7 +77,7 @@ class Tastes:
         owner = (item * num_factors + catalogue.factor[value]).unique()
         known = torch.zeros(num_factors, dtype=torch.int64)
         known.index_add_(0, owner % num_factors, popularity[owner // num_factors])
-        self._share = count / known[catalogue.factor]
+        self._share = count.double() / known[catalogue.factor]
 
     def of(self, items: Tensor) -> list[FactorTaste]:
         """The taste that items tell of, the most telling factor first.

@@ -16,7 +16,7 @@ REASONS = (
     HistoryReason("ease", 1.5, "B2", "Bottle"),
     FactorReason("affinity", 0.75, "brand", ("philips avent",), (4,), 7),
     Reason("collaborative", -0.5),
-    FactorReason("factors", 0.25, "usage", ("travel", "home"), (2, 1), 6),
+    FactorReason("factors", 0.25, "used_for", ("travel", "home"), (2, 1), 6),
     PopularityReason("popularity", 0.125, 38),
 )
 EXPLANATION = Explanation("U1", "B1", "", 2.125, REASONS)
@@ -32,7 +32,7 @@ def test_reasons_in_words():
         "      +1.500  from your history: Bottle\n"
         "      +0.750  brand: philips avent, 4 of your 7\n"
         "      -0.500  what users with similar histories choose\n"
-        "      +0.250  items that share usage: travel, home\n"
+        "      +0.250  items that share used for: travel, home\n"
         "      +0.125  popularity: chosen by 38 users"
     )
 
@@ -48,7 +48,7 @@ def test_smaller_reasons_are_summed_up():
 def test_counterfactuals_in_words():
     found = {"B1": [make("B2", 1, 3, "Bottle"), make("B3", 1, 1)]}
     lines = format_explanations([EXPLANATION], 1, found).split("\n")
-    assert lines[-1] == "     Without 'Bottle' it falls to place 3."
+    assert lines[-1] == '     Without "Bottle" it falls to place 3.'
 
 
 def test_sentences():
@@ -56,13 +56,16 @@ def test_sentences():
         "There is no history to take an item out of."
     )
     drops = [make("B2", 2, 9), make("B3", 2, 7), make("B4", 2, 6), make("B5", 2, 2)]
-    assert counterfactual_sentence(drops[:1], 5) == "Without 'B2' it falls to place 9."
+    assert counterfactual_sentence(drops[:1], 5) == 'Without "B2" it falls to place 9.'
+    assert counterfactual_sentence(drops, 5) == (
+        'Without "B2" it falls to place 9; so it does without any of 2 others.'
+    )
     assert counterfactual_sentence(drops[:2], 5) == (
-        "Without 'B2' it falls to place 9; so it does without one other."
+        'Without "B2" it falls to place 9; so it does without one other.'
     )
     stays = [make("B3", 1, 4), make("B2", 1, 1)]
-    assert counterfactual_sentence(stays, 5, "the user's") == (
-        "No single item of the user's history decides it: without 'B3' it falls "
+    assert counterfactual_sentence(stays, 5, "their") == (
+        'No single item of their history decides it: without "B3" it falls '
         "furthest, from place 1 to 4."
     )
     assert counterfactual_sentence(stays[1:], 5) == (
@@ -72,7 +75,7 @@ def test_sentences():
 
 def test_other_reasons_in_words():
     several = FactorReason("affinity", 1.0, "usage", ("travel", "home"), (2, 1), 6)
-    assert several.text("the user's") == "usage: travel, home, 2 and 1 of the user's 6"
+    assert several.text("their") == "usage: travel, home, 2 and 1 of their 6"
     assert ClusterReason("clusters", 1.0, 0).text() == (
         "items of the same cluster, clustering 1"
     )
