@@ -56,6 +56,8 @@ def _explain(run: Any, users: list[str], k: int, counterfactual: bool) -> None:
     explainer = ScoreExplainer(run.recommender, run.data)
     if counterfactual and not explainer.heads:
         raise typer.BadParameter("--counterfactual needs a run with --heads")
+    for user in users:
+        explainer.catalogue.user(user)  # before anything is printed
     for user in dict.fromkeys(users):
         explanations = explainer.explain(user, k=k, splits=SPLITS)
         found = None

@@ -77,6 +77,7 @@ class HistoryValues:
     """
 
     def __init__(self, catalogue: Catalogue, items: Tensor) -> None:
+        self.catalogue = catalogue
         #: Number of items with each value, of those that occur.
         self.count: dict[int, int] = {}
         #: Number of items with a known value of each factor.

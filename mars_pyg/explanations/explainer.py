@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -80,12 +81,10 @@ class ScoreExplainer:
         item = index.to(self._device)
         with inference(self.recommender):
             score = self._score(row)[item].tolist()
-            known = (self.catalogue, values)
-            for place, reason in term_reasons(self._terms, row, item, *known):
+            found = [term_reasons(self._terms, row, item, values)]
+            found += [head_reasons(h, history, item, values) for h in self.heads]
+            for place, reason in chain.from_iterable(found):
                 reasons[place].append(reason)
-            for head in self.heads:
-                for place, reason in head_reasons(head, history, item, *known):
-                    reasons[place].append(reason)
         return [
             Explanation(
                 user=user,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mars_pyg.explanations.catalogue import Catalogue, HistoryValues
+from mars_pyg.explanations.catalogue import HistoryValues
 from mars_pyg.explanations.explanation import (
     ClusterReason,
     FactorReason,
@@ -28,7 +28,6 @@ def term_reasons(
     terms: ItemTerms,
     user: int,
     item: Tensor,
-    catalogue: Catalogue,
     values: HistoryValues,
 ) -> Iterator[Placed]:
     """The reasons that a recommender without heads has.
@@ -37,7 +36,6 @@ def term_reasons(
         terms: The items' representations in parts.
         user: The user.
         item: The items ``[P]``, int64.
-        catalogue: The names.
         values: The values of the user's history.
     """
     parts = terms.vectors(item).double() @ terms.users[user].double()
@@ -47,8 +45,8 @@ def term_reasons(
             assert kind.factor is not None
             yield place, ClusterReason("clusters", contribution, kind.factor)
         elif kind.factor is not None:
-            entry = (kind.source, contribution, kind.factor)
-            yield place, _factor_reason(*entry, int(item[place]), catalogue, values)
+            i, factor = int(item[place]), kind.factor
+            yield place, _factor_reason(kind.source, contribution, factor, i, values)
         else:
             yield place, Reason(kind.source, contribution)
 
@@ -57,7 +55,6 @@ def head_reasons(
     head: ScoreHead,
     history: UserItems,
     item: Tensor,
-    catalogue: Catalogue,
     values: HistoryValues,
 ) -> Iterator[Placed]:
     """The reasons that a head has.
@@ -66,7 +63,6 @@ def head_reasons(
         head: The head.
         history: The history of the user, alone.
         item: The items ``[P]``, int64.
-        catalogue: The names.
         values: The values of the history.
     """
     row = torch.zeros_like(item)
@@ -75,15 +71,16 @@ def head_reasons(
         pair, seen, entries = head.contributions(history, row, item)
         sizes = (entries.double() * weight).tolist()
         for place, other, size in zip(pair.tolist(), seen.tolist(), sizes, strict=True):
-            name, title = catalogue.item_ids[other], catalogue.titles[other]
+            title = values.catalogue.titles[other]
+            name = values.catalogue.item_ids[other]
             yield place, HistoryReason(head.name, size, name, title)
         return
     parts = head.pair_parts(history, row, item).double() * weight
     for place, column in parts.nonzero().tolist():
         contribution = float(parts[place, column])
         if isinstance(head, FactorAffinity):
-            entry = (head.name, contribution, column)
-            yield place, _factor_reason(*entry, int(item[place]), catalogue, values)
+            i = int(item[place])
+            yield place, _factor_reason(head.name, contribution, column, i, values)
         elif isinstance(head, Popularity):
             num_users = int(head.count[item[place]])
             yield place, PopularityReason(head.name, contribution, num_users)
@@ -96,11 +93,11 @@ def _factor_reason(
     contribution: float,
     factor: int,
     item: int,
-    catalogue: Catalogue,
     values: HistoryValues,
 ) -> FactorReason:
+    catalogue = values.catalogue
     own = catalogue.values_of(item).get(factor, [])
-    own = sorted(own, key=lambda value: -values.count.get(value, 0))
+    own.sort(key=lambda value: -values.count.get(value, 0))
     return FactorReason(
         source,
         contribution,

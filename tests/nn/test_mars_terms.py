@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mars_models import NUM_ITEMS, make, make_graph
 from torch_geometric.data import HeteroData
 
-from mars_pyg import (
-    BPR,
-    MARS,
-    AddItemCooccurrence,
-    AddItemKNN,
-    LightGCN,
-    SyntheticFactorDataset,
-)
+from mars_pyg import BPR, LightGCN
 from mars_pyg.kernels.reference import reference_adjacency
 from mars_pyg.nn.item_terms import Term
-
-NUM_ITEMS = 20
 
 
 @pytest.fixture(scope="module")
 def data() -> HeteroData:
-    data = SyntheticFactorDataset(30, NUM_ITEMS, num_factors=3, seed=4)[0]
-    return AddItemCooccurrence(k=3)(AddItemKNN(k=4)(data))
-
-
-def make(data: HeteroData, **options: object) -> MARS:
-    """A model in double precision whose weights are all away from their start."""
-    torch.manual_seed(0)
-    model = MARS(data, embedding_dim=8, **options).double().eval()  # type: ignore
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model.requires_grad_(False)
+    return make_graph()
 
 
 @pytest.mark.parametrize("view", ["text", "id", "joint"])
