@@ -67,7 +67,8 @@ def counterfactual_sentence(
         others = sum(entry.rank_without > k for entry in counterfactuals) - 1
         so = f"; so it does without any of {others} others" if others > 1 else ""
         so = "; so it does without one other" if others == 1 else so
-        return f"Without {name} it falls to place {first.rank_without}{so}."
+        place = first.rank_without
+        return f"Without {name} it falls out of the list, to place {place}{so}."
     if first.rank_without > first.rank:
         return (
             f"No single item of {whose} history decides it: without {name} it falls "

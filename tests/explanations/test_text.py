@@ -48,7 +48,7 @@ def test_smaller_reasons_are_summed_up():
 def test_counterfactuals_in_words():
     found = {"B1": [make("B2", 1, 3, "Bottle"), make("B3", 1, 1)]}
     lines = format_explanations([EXPLANATION], 1, found).split("\n")
-    assert lines[-1] == '     Without "Bottle" it falls to place 3.'
+    assert lines[-1] == '     Without "Bottle" it falls out of the list, to place 3.'
 
 
 def test_sentences():
@@ -56,12 +56,13 @@ def test_sentences():
         "There is no history to take an item out of."
     )
     drops = [make("B2", 2, 9), make("B3", 2, 7), make("B4", 2, 6), make("B5", 2, 2)]
-    assert counterfactual_sentence(drops[:1], 5) == 'Without "B2" it falls to place 9.'
-    assert counterfactual_sentence(drops, 5) == (
-        'Without "B2" it falls to place 9; so it does without any of 2 others.'
-    )
+    falls = 'Without "B2" it falls out of the list, to place 9'
+    assert counterfactual_sentence(drops[:1], 5) == f"{falls}."
     assert counterfactual_sentence(drops[:2], 5) == (
-        'Without "B2" it falls to place 9; so it does without one other.'
+        f"{falls}; so it does without one other."
+    )
+    assert counterfactual_sentence(drops, 5) == (
+        f"{falls}; so it does without any of 2 others."
     )
     stays = [make("B3", 1, 4), make("B2", 1, 1)]
     assert counterfactual_sentence(stays, 5, "their") == (
