@@ -129,9 +129,7 @@ class PartReason(Reason):
 
     def text(self, whose: str = "your") -> str:
         """See :class:`Reason`."""
-        return (
-            self.source if self.part == self.source else f"{self.source}: {self.part}"
-        )
+        return self.part if self.source in self.part else f"{self.source}: {self.part}"
 
 
 def readable(factor: str) -> str:

@@ -7,6 +7,7 @@ from mars_pyg.explanations.explanation import (
     Explanation,
     FactorReason,
     HistoryReason,
+    PartReason,
     PopularityReason,
     Reason,
 )
@@ -83,4 +84,6 @@ def test_other_reasons_in_words():
     assert PopularityReason("popularity", 1.0, 1).text() == (
         "popularity: chosen by 1 user"
     )
+    assert PartReason("freshness", 1.0, "age").text() == "freshness: age"
+    assert PartReason("similarity", 1.0, "text similarity").text() == "text similarity"
     assert HistoryReason("ease", 1.0, "B2", "").text() == "from your history: B2"
