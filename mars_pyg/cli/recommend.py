@@ -54,8 +54,10 @@ def _explain(run: Any, users: list[str], k: int, counterfactual: bool) -> None:
     from mars_pyg.explanations import ScoreExplainer, format_explanations
 
     explainer = ScoreExplainer(run.recommender, run.data)
-    if counterfactual and not explainer.heads:
-        raise typer.BadParameter("--counterfactual needs a run with --heads")
+    if counterfactual and not explainer.has_counterfactuals:
+        raise typer.BadParameter(
+            "--counterfactual needs a run with heads, or of a model with a graph"
+        )
     for user in users:
         explainer.catalogue.user(user)  # before anything is printed
     for user in dict.fromkeys(users):

@@ -28,7 +28,8 @@ class Ranks:
 
 def ranks_without(
     heads: Sequence[ScoreHead],
-    base: Tensor,
+    users: Tensor,
+    items: Tensor,
     history: Tensor,
     item: Tensor,
     seen: Tensor,
@@ -37,7 +38,9 @@ def ranks_without(
 
     Args:
         heads: The heads, which read the history.
-        base: The part of the score that does not, of all items ``[N]``.
+        users: The user's representations, with the whole history and without each of
+            its items ``[H + 1, d]``.
+        items: The items' representations ``[N, d]``.
         history: The distinct items of the user ``[H]``, int64, ascending.
         item: The items to rank ``[P]``, int64.
         seen: Items that are no candidates, but for those of :obj:`item`.
@@ -45,18 +48,17 @@ def ranks_without(
     Returns:
         Their ranks and scores.
     """
-    num_items, length = base.numel(), history.numel()
+    num_items, length = items.size(0), history.numel()
     chunk_size = max(1, MAX_SCORES // max(num_items, length, 1))
     # The first row takes nothing out.
     taken = torch.arange(-1, length, device=history.device)
     ranks, scores = [], []
     for chunk in taken.split(chunk_size):
-        score = base.expand(chunk.numel(), -1)
+        score = users[chunk + 1] @ items.t()
         histories = _histories(history, chunk, num_items)
         for head in heads:
-            score = score + head.score(histories)
+            score += head.score(histories)
         own = score[:, item]
-        score = score.clone()
         score[:, seen] = -torch.inf
         above = [(score > column[:, None]).sum(dim=1) for column in own.t()]
         ranks.append(1 + torch.stack(above, dim=1) if above else own.long())

@@ -98,6 +98,15 @@ class ScoreExplainer:
             for place, i in enumerate(index.tolist())
         ]
 
+    @property
+    def has_counterfactuals(self) -> bool:
+        """Whether scores without an item of the history are known, without training."""
+        if self.heads:
+            return True
+        nothing = torch.empty(0, dtype=torch.int64, device=self._device)
+        with inference(self.recommender):
+            return self.recommender.user_without_items(0, nothing) is not None
+
     def counterfactuals(
         self,
         user: str,
@@ -107,22 +116,27 @@ class ScoreExplainer:
         splits: Sequence[str] = ("train",),
     ) -> dict[str, list[Counterfactual]]:
         """Take items out of a user's history; see :func:`counterfactuals`."""
-        if not isinstance(self.recommender, HeadedRecommender):
+        if not self.has_counterfactuals:
             raise ValueError(
-                "counterfactuals need a recommender with heads, which read the history"
+                "what this recommender scores without an item of the history takes "
+                "another training; counterfactuals need heads, or a graph"
             )
         row = self.catalogue.user(user)
         if items is None:
             index = self._best(row, k, splits)
         else:
             index = self.catalogue.items(items)
-        history = self._items_of(self.history, row)
+        history = self._items_of(self.history, row).item
         with inference(self.recommender):
             users, table = self._representations
+            shorter = self.recommender.user_without_items(row, history)
+            if shorter is None:
+                shorter = users[row].expand(history.numel(), -1)
             ranks = ranks_without(
                 self.heads,
-                table @ users[row],
-                history.item,
+                torch.cat([users[row, None], shorter]),
+                table,
+                history,
                 index.to(self._device),
                 self._items_of(self._split_items(splits), row).item,
             )
@@ -140,7 +154,7 @@ class ScoreExplainer:
                     score=score[place],
                     score_without=float(ranks.score[1 + taken, place]),
                 )
-                for taken, other in enumerate(history.item.tolist())
+                for taken, other in enumerate(history.tolist())
             ]
             entries.sort(key=lambda entry: (-entry.rank_without, entry.score_without))
             result[ids[i]] = entries
@@ -223,13 +237,15 @@ def counterfactuals(
 ) -> dict[str, list[Counterfactual]]:
     r"""Takes each item out of a user's history, and ranks all items anew.
 
-    All heads are computed anew, exactly, over the history without the item. The
-    recommender's own part keeps the representations that it has learned, the user's
-    included: it is not trained anew. The item that is taken out does not become a
-    candidate.
+    All heads are computed anew, exactly, over the history without the item. A
+    recommender with a graph, :class:`~mars_pyg.nn.LightGCN` or
+    :class:`~mars_pyg.nn.MARS`, propagates to the user anew without it; another one
+    keeps the user's representation. Nothing is trained anew: embeddings, items and the
+    weights of the heads stay as they were learned. The item that is taken out does not
+    become a candidate.
 
     Args:
-        recommender: The recommender, with heads.
+        recommender: The recommender, with heads, a graph, or both.
         data: The graph that the recommender was made for.
         user: Id of the user in the catalogue.
         items: Ids of the items. (default: :obj:`None`, the best :obj:`k`)
@@ -243,7 +259,7 @@ def counterfactuals(
 
     Raises:
         DataError: If the user or an item is not in the catalogue.
-        ValueError: If the recommender has no heads.
+        ValueError: If the recommender has neither.
     """
     explainer = ScoreExplainer(recommender, data)
     return explainer.counterfactuals(user, items, k=k, splits=splits)

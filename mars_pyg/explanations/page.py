@@ -125,9 +125,9 @@ def render_page(
 
     The page has a section for each user: the history, the taste, the recommendations
     with their reasons as bars (:func:`explain`), what their places depend on
-    (:func:`counterfactuals`, where the recommender has heads), and what the model does
-    not know. It is self-contained: it loads nothing and runs no script. All text of the
-    catalogue is escaped.
+    (:func:`counterfactuals`, where they are known without another training), and what
+    the model does not know. It is self-contained: it loads nothing and runs no script.
+    All text of the catalogue is escaped.
 
     Args:
         recommender: The recommender; its mode (training or not) is left as it was.
@@ -184,7 +184,7 @@ def _section(
     explanations = explainer.explain(user, k=k, splits=splits)
     ids = [entry.item for entry in explanations]
     sentences = [""] * len(ids)
-    if explainer.heads:
+    if explainer.has_counterfactuals:
         found = explainer.counterfactuals(user, ids, splits=splits)
         sentences = [counterfactual_sentence(found[i], len(ids), WHOSE) for i in ids]
     row = torch.tensor([catalogue.user(user)])

@@ -170,18 +170,16 @@ class EASE(ScoreHead):
             A pair, an item of its user's history, and :math:`B_{ji}`, each ``[E]``.
         """
         pair, seen = history.select(row)
-        # The entries of the histories alone, sorted by row, then column: one search
-        # finds each.
-        known = history.item.unique()
-        entries = UserItems(self.ptr, self.index, self.num_items)
-        place, target, value = self._entries(entries, known)
-        keys = place * self.num_items + target
+        # B's entries are sorted by row, then column: one search finds each.
+        key = seen * self.num_items + item[pair]
+        rows = UserItems(self.ptr, self.index, self.num_items).rows()
+        keys = rows * self.num_items + self.index
         if not keys.numel():
-            return pair[:0], pair[:0], value.to(self.weight.dtype)
-        key = torch.searchsorted(known, seen) * self.num_items + item[pair]
+            empty = pair[:0]
+            return empty, empty, self.value.to(self.weight.dtype)[:0]
         place = torch.searchsorted(keys, key).clamp(max=keys.numel() - 1)
         hit = keys[place] == key
-        return pair[hit], seen[hit], value[place[hit]].to(self.weight.dtype)
+        return pair[hit], seen[hit], self.value[place[hit]].to(self.weight.dtype)
 
     def _entries(
         self, entries: UserItems, item: Tensor

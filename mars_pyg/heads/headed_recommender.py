@@ -88,6 +88,10 @@ class HeadedRecommender(Recommender):
         """The terms of the base; see :class:`~mars_pyg.nn.Recommender`."""
         return super().item_terms() if self.base is None else self.base.item_terms()
 
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """See :class:`~mars_pyg.nn.Recommender`."""
+        return None if self.base is None else self.base.user_without_items(user, item)
+
     def head_list(self) -> list[ScoreHead]:
         """The heads, in order."""
         return list(self.heads.values())  # type: ignore[arg-type]

@@ -81,3 +81,18 @@ class Recommender(torch.nn.Module, ABC):
         users, items = self()
         terms = [Term("collaborative")]
         return ItemTerms(users, terms, lambda item: items[item][:, None])
+
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """Represent a user by their train interactions but one.
+
+        Explanations ask what a recommendation depends on.
+
+        Args:
+            user: The user.
+            item: Items of the user ``[H]``, int64, to leave out one by one.
+
+        Returns:
+            Representations ``[H, d]``; :obj:`None`, if not overridden, where that takes
+            another training.
+        """
+        return None

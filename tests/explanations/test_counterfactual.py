@@ -7,7 +7,7 @@ import torch
 from explained_data import make_catalogue, make_recommender
 from torch_geometric.data import HeteroData
 
-from mars_pyg import EASE, HeadedRecommender, counterfactuals, explain
+from mars_pyg import EASE, HeadedRecommender, LightGCN, counterfactuals, explain
 from mars_pyg.explanations import counterfactual
 from mars_pyg.heads.build import HEADS
 from mars_pyg.user_items import UserItems
@@ -18,10 +18,10 @@ def data() -> HeteroData:
     return make_catalogue()
 
 
-def naive_scores(recommender, history, user):
+def naive_scores(recommender, data, history, user):
     """Scores of a history by the heads' pairs and the base's product."""
-    users, items = recommender.base()
-    score = items @ users[user]
+    _, items = recommender.base()
+    score = items @ propagated(recommender.base, data, history, user)
     one = UserItems(torch.tensor([0, len(history)]), torch.tensor(history), 25)
     everything = torch.arange(25)
     for head in recommender.head_list():
@@ -29,11 +29,29 @@ def naive_scores(recommender, history, user):
     return score
 
 
+def propagated(base, data, history, user):
+    """The user of a graph in which they have this history."""
+    changed = data.clone()
+    edges = changed["user", "interacts", "item"].edge_index
+    own = torch.tensor([[user] * len(history), history])
+    edges = torch.cat([edges[:, edges[0] != user], own], dim=1)
+    changed["user", "interacts", "item"].edge_index = edges
+    model = LightGCN(changed, base.embedding_dim, base.num_layers).double()
+    model.user_embedding, model.item_embedding = (
+        base.user_embedding,
+        base.item_embedding,
+    )
+    return model()[0][user]
+
+
 @pytest.mark.parametrize("max_scores", [1, 60, 2**26])
 @pytest.mark.parametrize("splits", [("train",), ("train", "val", "test")])
-def test_ranks_are_those_of_the_shorter_history(data, monkeypatch, max_scores, splits):
+@pytest.mark.parametrize("heads", [list(HEADS), ["ease"]])
+def test_ranks_are_those_of_the_shorter_history(
+    data, monkeypatch, max_scores, splits, heads
+):
     monkeypatch.setattr(counterfactual, "MAX_SCORES", max_scores)
-    recommender = make_recommender(data, "mars", list(HEADS))
+    recommender = make_recommender(data, "mars", heads)
     user = 7
     store = data["user", "interacts", "item"]
     names = {"train": "edge_index", "val": "val_edge_index", "test": "test_edge_index"}
@@ -57,7 +75,7 @@ def test_ranks_are_those_of_the_shorter_history(data, monkeypatch, max_scores, s
             if o not in seen and o != i
         )
 
-    whole = naive_scores(recommender, history, user)
+    whole = naive_scores(recommender, data, history, user)
     for position, entry in enumerate(best, start=1):
         i = ids.index(entry.item)
         entries = found[entry.item]
@@ -69,7 +87,8 @@ def test_ranks_are_those_of_the_shorter_history(data, monkeypatch, max_scores, s
             assert e.without_title == data["item"].title[j]
             assert e.rank == position
             assert e.score == pytest.approx(float(whole[i]))
-            shorter = naive_scores(recommender, [h for h in history if h != j], user)
+            rest = [h for h in history if h != j]
+            shorter = naive_scores(recommender, data, rest, user)
             assert e.score_without == pytest.approx(float(shorter[i]))
             assert e.rank_without == place(shorter, i)
 
@@ -108,7 +127,26 @@ def test_a_user_without_history_has_none(data):
     assert list(found.values()) == [[], []]
 
 
+def test_a_graph_alone_knows_what_it_propagates_without_an_item(data):
+    recommender = make_recommender(data, "lightgcn", [])
+    user = 3
+    edges = data["user", "interacts", "item"].edge_index
+    history = edges[1][edges[0] == user].unique().tolist()
+    ids = data["item"].id
+    found = counterfactuals(recommender, data, data["user"].id[user], ids)
+    for j in history:
+        rest = [h for h in history if h != j]
+        shorter = recommender()[1] @ propagated(recommender, data, rest, user)
+        scores = {
+            e.item: e.score_without
+            for i in ids
+            for e in found[i]
+            if e.without == ids[j]
+        }
+        assert [scores[i] for i in ids] == pytest.approx(shorter.tolist())
+
+
 def test_a_recommender_that_reads_no_history_is_refused(data):
     recommender = make_recommender(data, "bpr", [])
-    with pytest.raises(ValueError, match="with heads"):
+    with pytest.raises(ValueError, match="need heads"):
         counterfactuals(recommender, data, data["user"].id[0])

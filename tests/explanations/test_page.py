@@ -148,10 +148,16 @@ def test_text_of_the_catalogue_is_escaped(data):
 
 
 def test_other_recommenders_and_users_have_a_page(data):
-    for model, heads in (("lightgcn", []), ("none", ["affinity"]), ("bpr", ["ease"])):
+    for model, heads in (
+        ("bpr", []),
+        ("lightgcn", []),
+        ("none", ["affinity"]),
+        ("bpr", ["ease"]),
+    ):
         recommender = make_recommender(data, model, heads)
         page = Page(render_page(recommender, data, data["user"].id[:1], k=2))
-        assert ("Without" in page.text or "No single" in page.text) == bool(heads)
+        known = "Without" in page.text or "No single" in page.text
+        assert known == (bool(heads) or model == "lightgcn")
 
     bare = HeteroData()
     bare["user"].num_nodes, bare["item"].num_nodes = 2, 2
