@@ -37,7 +37,8 @@ def recommend(
 
     Items that the user has are left out. Behind an item stand the factor
     values that it shares with the user's items, and with how many of these.
-    With --explain stand there the reasons that its score is the sum of.
+    With --explain the reasons stand there that its score is the sum of;
+    --counterfactual tells them too.
     """
     from mars_pyg.recommend import recommend as recommend_items
 
