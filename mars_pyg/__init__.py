@@ -6,6 +6,13 @@ from mars_pyg.datasets import (
     SyntheticFactorDataset,
 )
 from mars_pyg.errors import DataError
+from mars_pyg.explanations import (
+    Counterfactual,
+    Explanation,
+    ScoreExplainer,
+    counterfactuals,
+    explain,
+)
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.heads import (
     EASE,
@@ -52,7 +59,9 @@ __all__ = [
     "AmazonFactorDataset",
     "BPRLoss",
     "ContentSimilarity",
+    "Counterfactual",
     "DataError",
+    "Explanation",
     "Factor",
     "FactorAffinity",
     "FactorConv",
@@ -67,12 +76,15 @@ __all__ = [
     "Popularity",
     "Recommendation",
     "Recommender",
+    "ScoreExplainer",
     "SemanticDecoder",
     "SemanticFactorLoss",
     "SparseMatrix",
     "SyntheticFactorDataset",
     "ViewConsistencyLoss",
+    "counterfactuals",
     "evaluate",
+    "explain",
     "factor_propagate",
     "recommend",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems
 
@@ -82,6 +83,14 @@ class HeadedRecommender(Recommender):
         for head in self.head_list():
             score += head.score(history)
         return score
+
+    def item_terms(self) -> ItemTerms:
+        """The terms of the base; see :class:`~mars_pyg.nn.Recommender`."""
+        return super().item_terms() if self.base is None else self.base.item_terms()
+
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """See :class:`~mars_pyg.nn.Recommender`."""
+        return None if self.base is None else self.base.user_without_items(user, item)
 
     def head_list(self) -> list[ScoreHead]:
         """The heads, in order."""

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from mars_pyg.nn.item_terms import ItemTerms, Term
+
 
 class Recommender(torch.nn.Module, ABC):
     r"""Base class of models that score a user and an item by an inner product.
@@ -66,3 +68,31 @@ class Recommender(torch.nn.Module, ABC):
         """
         user_representation, item_representation = representations
         return user_representation[user] @ item_representation.t()
+
+    def item_terms(self) -> ItemTerms:
+        """Split the item representations into terms that each say something.
+
+        A subclass whose items are sums overrides this; explanations use it.
+
+        Returns:
+            One term, :obj:`"collaborative"`, if not overridden. With gradients, and in
+            the mode (training or not) that the model is in.
+        """
+        users, items = self()
+        terms = [Term("collaborative")]
+        return ItemTerms(users, terms, lambda item: items[item][:, None])
+
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """Represent a user by their train interactions but one.
+
+        Explanations ask what a recommendation depends on.
+
+        Args:
+            user: The user.
+            item: Items of the user ``[H]``, int64, to leave out one by one.
+
+        Returns:
+            Representations ``[H, d]``; :obj:`None`, if not overridden, where that takes
+            another training.
+        """
+        return None
