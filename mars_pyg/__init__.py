@@ -23,6 +23,7 @@ from mars_pyg.nn import (
     ViewConsistencyLoss,
 )
 from mars_pyg.recommend import Recommendation, recommend
+from mars_pyg.serving import load
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.transforms import (
     AddFactorValues,
@@ -67,5 +68,6 @@ __all__ = [
     "ViewConsistencyLoss",
     "evaluate",
     "factor_propagate",
+    "load",
     "recommend",
 ]
