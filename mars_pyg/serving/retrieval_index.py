@@ -283,7 +283,7 @@ def _heads(recommender: Recommender) -> dict[str, torch.nn.Module]:
     unknown = [
         name
         for name, head in heads.items()
-        if not isinstance(head, FactorAffinity | EASE | Popularity)
+        if type(head) not in (FactorAffinity, EASE, Popularity)
     ]
     if unknown:
         raise ValueError(
