@@ -187,11 +187,12 @@ def read_folder(folder: Path) -> Exported:
     )
     state = load_tensors(folder / TENSORS, MEND)
     index = RetrievalIndex.from_tensors(state["index"])
+    (train, train_item), (seen, seen_item) = state["train"], state["seen"]
     return Exported(
         index,
         state["representation"],
-        UserItems(*state["train"], index.num_items),
-        UserItems(*state["seen"], index.num_items),
+        UserItems(train, train_item, index.num_items),
+        UserItems(seen, seen_item, index.num_items),
         catalogue,
     )
 

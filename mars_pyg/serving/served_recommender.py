@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -150,11 +150,12 @@ class ServedRecommender:
             DataError: If there is no such item.
         """
         item = int(self._find_items([name])[0])
-        names, result = self.catalogue, {}
+        names = self.catalogue
+        values: dict[str, list[str]] = defaultdict(list)
         for value in _row(self.index.item_values, item).tolist():
             factor = names.factor_name[int(self.index.factor[value])]
-            result.setdefault(factor, []).append(names.value_name[value])
-        return ItemDescription(name, names.title[item], result)
+            values[factor].append(names.value_name[value])
+        return ItemDescription(name, names.title[item], dict(values))
 
     def _describe(
         self, score: Tensor, item: Tensor, seen: Tensor

@@ -42,8 +42,8 @@ class RecommendRequest(BaseModel):
         None, description="ids of the items of any other user"
     )
     k: int = Field(10, ge=1, description="number of items")
-    filters: dict[str, list[str]] = Field(
-        {}, description="values of factors, of which an item has to have one each"
+    filters: dict[str, str | list[str]] = Field(
+        {}, description="for factors, a value or several, of which an item has one"
     )
     exclude_history: bool = Field(
         True, description="whether items of the history are left out"
@@ -86,7 +86,8 @@ def create_app(served: ServedRecommender, limits: Limits | None = None) -> FastA
     def recommend(request: RecommendRequest) -> RecommendResponse:
         """Recommend items to a user, or for a history."""
         history = request.history or []
-        number = sum(map(len, request.filters.values()))
+        chosen = request.filters.values()
+        number = sum(1 if isinstance(x, str) else len(x) for x in chosen)
         for name, value, largest in (
             ("k", request.k, limits.max_k),
             ("the length of history", len(history), limits.max_history),

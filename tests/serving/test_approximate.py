@@ -102,7 +102,7 @@ def test_mistakes(data, index, tmp_path):
         mars_pyg.load(tmp_path, approximate=True)
     with pytest.raises(DataError, match="damaged"):
         approximate.read_searcher(path)
+    other = faiss.IndexFlatIP(2)
+    other.add(torch.zeros(3, 2).numpy())
     with pytest.raises(DataError, match="holds 3 vectors of width 2, not 400"):
-        searcher = faiss.IndexFlatIP(2)
-        searcher.add(torch.zeros(3, 2).numpy())
-        ApproximateSearch(index, searcher)
+        ApproximateSearch(index, other)
