@@ -43,32 +43,30 @@ class FoldIn:
         return total * history.count.clamp(min=1).to(total.dtype).rsqrt()[:, None]
 
     @classmethod
-    def fit(cls, representations: tuple[Tensor, Tensor], history: UserItems) -> FoldIn:
+    def fit(cls, users: Tensor, features: Tensor, history: UserItems) -> FoldIn:
         r"""Learn the map from histories to representations of the users of a model.
 
         .. math::
-            \mathbf{p}_j = \frac{\mathbf{g}_j}{\sqrt{d_j}} \mathbf{W}, \qquad
-            \mathbf{W} = \arg\min_{\mathbf{W}} \sum_u \| \mathbf{e}_u - \mathbf{z}_u
-            \mathbf{W} \|^2 + \rho \| \mathbf{W} \|^2, \qquad
-            \mathbf{z}_u = \sum_{j \in \mathcal{I}_u}
-            \frac{\mathbf{g}_j}{\sqrt{| \mathcal{I}_u | \, d_j}}
+            \mathbf{p}_j = \mathbf{x}_j \mathbf{W}, \qquad
+            \mathbf{W} = \arg\min_{\mathbf{W}} \sum_u \Big\| \mathbf{e}_u -
+            \frac{1}{\sqrt{| \mathcal{I}_u |}} \sum_{j \in \mathcal{I}_u}
+            \mathbf{x}_j \mathbf{W} \Big\|^2 + \rho \| \mathbf{W} \|^2
 
-        a ridge regression from one step of LightGCN's propagation, with the number of
-        users :math:`d_j` of an item, to what the model has learned of its users. Time
-        :math:`\mathcal{O}(E d + U d^2 + d^3)`.
+        A ridge regression over the users, so that folded-in users have the size of
+        learned ones, to which heads were weighted. Time :math:`\mathcal{O}(E f + U f^2
+        + f^3)`.
 
         Args:
-            representations: The users ``[U, d]`` and the items ``[N, d]``.
+            users: The representations of the users :math:`\mathbf{e}_u` ``[U, d]``.
+            features: What is known of the items :math:`\mathbf{x}_j` ``[N, f]``.
             history: The items that each user was trained on.
         """
-        if representations[1].size(1) == 0:
-            return cls(representations[1])
-        users, items = (x.double() for x in representations)
-        count = torch.bincount(history.item, minlength=history.num_items)
-        scaled = items * count.clamp(min=1).double().rsqrt()[:, None]
-        z = cls(scaled)(history)
+        if features.size(1) == 0:
+            return cls(features)
+        z = FoldIn(features.double())(history)
         gram = z.t() @ z
+        # Never singular, as where no user has an item.
         ridge = RIDGE * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
         gram.diagonal().add_(ridge)
-        weight = torch.linalg.solve(gram, z.t() @ users)
-        return cls((scaled @ weight).to(representations[1].dtype))
+        weight = torch.linalg.solve(gram, z.t() @ users.double())
+        return cls((features.double() @ weight).to(users.dtype))

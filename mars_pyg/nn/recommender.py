@@ -73,13 +73,16 @@ class Recommender(torch.nn.Module, ABC):
     def fit_fold_in(
         self, representations: tuple[Tensor, Tensor], history: UserItems
     ) -> FoldIn:
-        """Learn to represent users by their histories; see :class:`FoldIn`.
+        r"""Learn to represent users by their histories; see :class:`FoldIn`.
+
+        From the items' representations, :math:`\mathbf{x}_j = \mathbf{g}_j`. A subclass
+        may know better.
 
         Args:
             representations: What :meth:`forward` returned.
             history: The items that each user was trained on.
         """
-        return FoldIn.fit(representations, history)
+        return FoldIn.fit(*representations, history)
 
     def fold_in(
         self,

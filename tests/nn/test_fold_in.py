@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from mars_pyg import BPR, HeadedRecommender, Popularity, SyntheticFactorDataset
+from mars_pyg import (
+    BPR,
+    HeadedRecommender,
+    LightGCN,
+    Popularity,
+    SyntheticFactorDataset,
+)
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.user_items import UserItems
 
@@ -31,10 +37,9 @@ def test_a_planted_linear_map_is_found():
     data = SyntheticFactorDataset(num_users=200, num_items=60, seed=2)[0]
     train = UserItems.from_data(data, "train")
     items = torch.randn(60, 4, dtype=torch.float64)
-    degree = torch.bincount(train.item, minlength=60).clamp(min=1)
     planted = torch.randn(4, 4, dtype=torch.float64)
-    users = FoldIn(items / degree.sqrt()[:, None] @ planted)(train)
-    found = FoldIn.fit((users, items), train)(train)
+    users = FoldIn(items @ planted)(train)
+    found = FoldIn.fit(users, items, train)(train)
     # Ridge shrinks a little.
     torch.testing.assert_close(found, users, atol=0.02, rtol=0.02)
 
@@ -45,9 +50,24 @@ def test_recommenders_fold_in():
     base = BPR(data, embedding_dim=4).requires_grad_(False)
     train = UserItems.from_data(data, "train")
     history = train.take(torch.tensor([3, 7]))
-    expected = FoldIn.fit(base(), train)(history)
+    expected = FoldIn.fit(*base(), train)(history)
     torch.testing.assert_close(base.fold_in(history, base(), train), expected)
     headed = HeadedRecommender(base, data, [Popularity(data)]).requires_grad_(False)
     torch.testing.assert_close(headed.fold_in(history, headed(), train), expected)
     alone = HeadedRecommender(None, data, [Popularity(data)]).requires_grad_(False)
     assert alone.fold_in(history, alone(), train).shape == (2, 0)
+
+
+def test_light_gcn_folds_in_what_its_propagation_brings():
+    data = SyntheticFactorDataset(num_users=80, num_items=30, seed=2)[0]
+    torch.manual_seed(0)
+    model = LightGCN(data, embedding_dim=4, num_layers=2).double().requires_grad_(False)
+    train = UserItems.from_data(data, "train")
+    # Without embeddings of users, a user is what comes from their items.
+    model.user_embedding.weight.zero_()
+    users, items = model()
+    found = model.fold_in(train, (users, items), train)
+    torch.testing.assert_close(found, users, atol=1e-3, rtol=1e-2)
+    # It is not what comes from the items' representations.
+    other = FoldIn.fit(users, items, train)(train)
+    assert (other - users).abs().max() > 10 * (found - users).abs().max()
