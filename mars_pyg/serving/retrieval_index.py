@@ -107,32 +107,27 @@ class RetrievalIndex:
         users, items = (x.cpu() for x in compute_representations(recommender))
         train = UserItems.from_data(data, "train")
         affinity, ease, popularity = (heads.get(name) for name in HEADS)
-        num_items = items.size(0)
-        blocks = [items]
+        num_items, empty = items.size(0), items.new_zeros(0)
         item_values, factor, share = _values(data)
-        rows, columns, entries = [], [], []
+        blocks = [items]
+        # The columns of values, then those of items, each sorted.
+        count = torch.zeros(len(factor) + num_items, dtype=torch.int64)
+        targets, entries = [empty.long()], [empty]
         if isinstance(affinity, FactorAffinity):
             share = affinity.share.cpu()
             blocks.append(affinity.known.cpu().to(items.dtype))
-            place, value = item_values.rows(), item_values.item
-            number = torch.zeros(num_items, len(affinity.parts), dtype=items.dtype)
-            number.index_put_(
-                (place, factor[value]), items.new_ones(len(place)), accumulate=True
+            item, entry = _value_columns(item_values, factor, len(affinity.parts))
+            count[: len(factor)] = torch.bincount(
+                item_values.item, minlength=len(factor)
             )
-            rows.append(place)
-            columns.append(value)
-            entries.append(1 / number[place, factor[value]])
+            targets.append(item)
+            entries.append(entry.to(items.dtype))
         if isinstance(popularity, Popularity):
             blocks.append(popularity.count.cpu().to(items.dtype).log1p()[:, None])
         if isinstance(ease, EASE):
-            entry_items = UserItems(ease.ptr.cpu(), ease.index.cpu(), num_items)
-            rows.append(entry_items.item)
-            columns.append(len(factor) + entry_items.rows())
+            count[len(factor) :] = ease.ptr.cpu().diff()
+            targets.append(ease.index.cpu())
             entries.append(ease.value.cpu().to(items.dtype))
-        empty = items.new_zeros(0)
-        row, column = (torch.cat([*x, empty.long()]) for x in (rows, columns))
-        order = torch.argsort(column * num_items + row)
-        count = torch.bincount(column, minlength=len(factor) + num_items)
 
         def weight(head: torch.nn.Module | None) -> Tensor:
             if head is None:
@@ -142,8 +137,8 @@ class RetrievalIndex:
         return cls(
             dense=torch.cat(blocks, dim=1),
             ptr=torch.cat([count.new_zeros(1), count.cumsum(0)]),
-            item=row[order],
-            entry=torch.cat([*entries, empty])[order],
+            item=torch.cat(targets),
+            entry=torch.cat(entries),
             fold_in=recommender.fit_fold_in((users, items), train),
             item_values=item_values,
             factor=factor,
@@ -204,11 +199,7 @@ class RetrievalIndex:
 
     def score(self, users: UserVectors) -> Tensor:
         """Score every item for some users ``[B, N]``."""
-        return self.dense_score(users).add_(self.sparse_score(users))
-
-    def dense_score(self, users: UserVectors) -> Tensor:
-        """The part of the dense components ``[B, N]``."""
-        return users.dense @ self.dense.t()
+        return self.sparse_score(users).add_(users.dense @ self.dense.t())
 
     def sparse_score(self, users: UserVectors) -> Tensor:
         """The part of the sparse columns ``[B, N]``."""
@@ -309,3 +300,14 @@ def _values(data: HeteroData) -> tuple[UserItems, Tensor, Tensor]:
     item_values = UserItems.from_edge_index(edges, num_items, store.num_nodes)
     share = torch.ones(store.num_nodes, dtype=torch.float64)
     return item_values, store.factor.cpu(), share
+
+
+def _value_columns(
+    item_values: UserItems, factor: Tensor, num_factors: int
+) -> tuple[Tensor, Tensor]:
+    """The items of each value, and each item's share of it, sorted by value."""
+    item, value = item_values.rows(), item_values.item
+    place = item * num_factors + factor[value]
+    share = torch.bincount(place).double().reciprocal()[place]
+    order = torch.argsort(value, stable=True)
+    return item[order], share[order]
