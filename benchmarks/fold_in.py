@@ -6,7 +6,7 @@ rank all items by the model's inner product. Reported is validation Recall@20, a
 close the representations come to those that the model has learned of these users.
 
     python benchmarks/fold_in.py --run RUN_DIR...
-    python benchmarks/fold_in.py --quick        # synthetic data, a minute
+    python benchmarks/fold_in.py --quick        # synthetic data, seconds
 """
 
 from __future__ import annotations

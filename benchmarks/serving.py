@@ -8,7 +8,7 @@ items of known users that it finds.
 
     python benchmarks/serving.py                     # generated, 20,000 items
     python benchmarks/serving.py --run RUN_DIR       # a trained run
-    python benchmarks/serving.py --quick             # 2,000 items, a minute
+    python benchmarks/serving.py --quick             # 500 items, seconds
 """
 
 from __future__ import annotations
@@ -130,12 +130,12 @@ def main() -> None:
     parser.add_argument("--num-items", type=int, default=20_000)
     parser.add_argument("--calls", type=int, default=1000, help="calls of each kind")
     parser.add_argument("--factory", default=FACTORY, help="faiss's form of the index")
-    parser.add_argument("--quick", action="store_true", help="2,000 items, 100 calls")
+    parser.add_argument("--quick", action="store_true", help="500 items, 50 calls")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.quick:
-        arguments.num_items, arguments.calls = 2000, 100
+        arguments.num_items, arguments.calls = 500, 50
         if arguments.output == RESULTS:
             arguments.output = Path(tempfile.mkdtemp()) / "serving.json"
     if arguments.run:

@@ -105,10 +105,18 @@ def fold(recommender: Recommender, data: HeteroData) -> Exported:
 
     Raises:
         ValueError: If the recommender cannot be folded.
+        FloatingPointError: If its representations are not numbers.
     """
+    index = RetrievalIndex.from_recommender(recommender, data)
+    representation = compute_representations(recommender)[0].cpu()
+    if not (index.dense.isfinite().all() and representation.isfinite().all()):
+        raise FloatingPointError(
+            "the representations are not numbers (NaN): the training has diverged; "
+            "lower the learning rate"
+        )
     return Exported(
-        index=RetrievalIndex.from_recommender(recommender, data),
-        representation=compute_representations(recommender)[0].cpu(),
+        index=index,
+        representation=representation,
         train=UserItems.from_data(data, "train"),
         seen=known_items(data),
         catalogue=Catalogue.from_data(data),

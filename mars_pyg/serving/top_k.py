@@ -46,12 +46,12 @@ def write_top_k(
             number of items.
         FloatingPointError: If scores are not numbers.
     """
-    plan = {"recommender": digest, "k": k, "part_users": PART_USERS}
+    plan = json.dumps({"recommender": digest, "k": k, "part_users": PART_USERS})
     path = folder / PLAN
     if not path.exists():
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(plan) + "\n")
-    elif json.loads(path.read_text()) != plan:
+            temporary.write_text(plan)
+    elif path.read_text() != plan:
         raise DataError(
             "the folder holds the best items of another recommender, or another number "
             "of them",
@@ -104,15 +104,13 @@ def _write_part(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    num_items = data["item"].num_nodes
-    row, place = (item < num_items).nonzero().unbind(1)
-    user_id, item_id = data["user"].id, data["item"].id
+    row, place = (item < data["item"].num_nodes).nonzero().unbind(1)
+    users = [data["user"].id[u] for u in user[row].tolist()]
+    items = [data["item"].id[i] for i in item[row, place].tolist()]
     table = pa.table(
         {
-            "user": pa.array([user_id[u] for u in user[row].tolist()], pa.string()),
-            "item": pa.array(
-                [item_id[i] for i in item[row, place].tolist()], pa.string()
-            ),
+            "user": pa.array(users, pa.string()),
+            "item": pa.array(items, pa.string()),
             "rank": pa.array((place + 1).int().numpy()),
             "score": pa.array(score[row, place].float().numpy()),
         }
