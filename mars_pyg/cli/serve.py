@@ -58,5 +58,8 @@ def serve(
         f"{served.num_items} items, {served.num_users} users from {folder}",
         file=sys.stderr,
     )
-    app = create_app(served, Limits(max_k=max_k, max_history=max_history))
+    # Room for ids of 64 characters.
+    body = Limits.max_body + 64 * max_history
+    limits = Limits(max_k=max_k, max_history=max_history, max_body=body)
+    app = create_app(served, limits)
     uvicorn.run(app, host=host, port=port, log_level="info")

@@ -11,16 +11,6 @@ from mars_pyg import BPR, DataError, load, recommend
 from mars_pyg.serving import export, top_k
 
 
-@pytest.fixture(scope="module")
-def data():
-    return make_graph()
-
-
-@pytest.fixture(scope="module")
-def recommender(data):
-    return make_recommender(data)
-
-
 def contents(folder):
     return {
         path.relative_to(folder): path.read_bytes()

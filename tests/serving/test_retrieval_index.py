@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from heads.factor_data import make_data, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from served_data import make_graph, make_recommender
+from served_data import make_recommender
 
 from mars_pyg import BPR, HeadedRecommender, LightGCN, Popularity
 from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.serving import RetrievalIndex
 from mars_pyg.user_items import UserItems
 
-sys.path.append(str(Path(__file__).parents[1] / "heads"))
-from factor_data import make_data, problems
-
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
-
-
-@pytest.fixture(scope="module")
-def data():
-    return make_graph()
 
 
 def assert_same_scores(recommender, data, users, dtype):

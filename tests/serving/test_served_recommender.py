@@ -7,22 +7,11 @@ import shutil
 
 import pytest
 import torch
-from served_data import make_graph, make_recommender
 
 import mars_pyg
 from mars_pyg import DataError, recommend
 from mars_pyg.serving import ItemDescription, export
 from mars_pyg.user_items import UserItems
-
-
-@pytest.fixture(scope="module")
-def data():
-    return make_graph()
-
-
-@pytest.fixture(scope="module")
-def recommender(data):
-    return make_recommender(data)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from served_data import make_graph, make_recommender
 
 import mars_pyg
 from mars_pyg.serving import export
@@ -25,14 +24,9 @@ LIMITS = {"max_k": 50, "max_history": 20, "max_filter_values": 4, "max_body": 20
 
 
 @pytest.fixture(scope="module")
-def data():
-    return make_graph()
-
-
-@pytest.fixture(scope="module")
-def served(data, tmp_path_factory):
+def served(recommender, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    export(make_recommender(data), data, folder, k=0, progress=False)
+    export(recommender, data, folder, k=0, progress=False)
     return mars_pyg.load(folder)
 
 
