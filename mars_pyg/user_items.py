@@ -116,9 +116,8 @@ class UserItems:
         count = self.ptr[user + 1] - start
         position = torch.arange(user.numel(), device=user.device)
         row = position.repeat_interleave(count)
-        before = count.cumsum(0) - count
-        offset = torch.arange(row.numel(), device=user.device) - before[row]
-        return row, start[row] + offset
+        shift = (start - count.cumsum(0) + count).repeat_interleave(count)
+        return row, torch.arange(row.numel(), device=user.device) + shift
 
 
 def interactions_digest(data: HeteroData) -> str:

@@ -22,8 +22,8 @@ def export(
     approximate: Annotated[
         str | None,
         typer.Option(
-            help="build an index of faiss too, in a form that its index_factory takes, "
-            "such as HNSW32",
+            help="build an index of faiss too, for 'mars-pyg serve --approximate': "
+            "auto, or a form that faiss.index_factory takes",
             show_default="none",
         ),
     ] = None,

@@ -13,8 +13,10 @@ from mars_pyg.serving.retrieval_index import RetrievalIndex, UserVectors
 if TYPE_CHECKING:
     from os import PathLike
 
-#: The form of the index unless another one is asked for, as faiss's factory names it.
-FACTORY = "HNSW32"
+#: Up to so many items the index is a plain one, which faiss searches exactly.
+MAX_FLAT = 10_000
+#: An inverted file searches one of so many of its lists.
+LISTS_PER_PROBE = 8
 #: Values with more items than this become dense columns, the most frequent first ...
 MIN_VALUE_ITEMS = 256
 #: ... up to so many of them.
@@ -37,14 +39,16 @@ class ApproximateSearch:
         searcher: faiss's index of the vectors of :meth:`vectors`;
             :obj:`None` to build it. (default: :obj:`None`)
         factory: The form of the index that is built, as ``faiss.index_factory`` takes
-            it. (default: :obj:`"HNSW32"`)
+            it; :obj:`"auto"` for a plain one of up to 10,000 items, and else an
+            inverted file. An inverted file searches an eighth of its lists.
+            (default: :obj:`"auto"`)
 
     Raises:
         DataError: If faiss is not installed, or its index is of other vectors.
     """
 
     def __init__(
-        self, index: RetrievalIndex, searcher: Any = None, factory: str = FACTORY
+        self, index: RetrievalIndex, searcher: Any = None, factory: str = "auto"
     ) -> None:
         column = frequent_values(index)
         self.place = torch.full((index.ptr.numel() - 1,), -1)
@@ -106,6 +110,8 @@ class ApproximateSearch:
     def _build(self, factory: str) -> Any:
         faiss = import_faiss()
         vectors = self.index.dense.float().contiguous().numpy()
+        if factory == "auto":
+            factory = default_factory(self.index.num_items)
         try:
             searcher = faiss.index_factory(
                 vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT
@@ -113,12 +119,21 @@ class ApproximateSearch:
         except RuntimeError as error:
             raise DataError(
                 f"faiss cannot make an index {factory!r}: {error}",
-                mend=f"give a string that faiss.index_factory takes, as {FACTORY!r}",
-                field="factory",
+                mend="give 'auto', or a string that faiss.index_factory takes",
+                field="approximate",
             ) from None
+        if hasattr(searcher, "nprobe"):
+            searcher.nprobe = max(searcher.nlist // LISTS_PER_PROBE, 1)
         searcher.train(vectors)
         searcher.add(vectors)
         return searcher
+
+
+def default_factory(num_items: int) -> str:
+    """The form of an index of so many items, for ``faiss.index_factory``."""
+    if num_items <= MAX_FLAT:
+        return "Flat"
+    return f"IVF{round(2 * num_items**0.5)},Flat"
 
 
 def frequent_values(index: RetrievalIndex) -> Tensor:

@@ -53,8 +53,9 @@ def export(
         folder: The folder; made when missing.
         k: Number of items for each user; zero for the index alone.
             (default: :obj:`20`)
-        approximate: Whether to build faiss's index too, and in which form, as
-            ``faiss.index_factory`` takes it. (default: :obj:`None`, no)
+        approximate: The form of an index of faiss that is built too, so that
+            :func:`mars_pyg.load` need not: :obj:`"auto"`, or what
+            ``faiss.index_factory`` takes. (default: :obj:`None`, none is built)
         progress: Whether to show progress. (default: :obj:`True`)
 
     Raises:

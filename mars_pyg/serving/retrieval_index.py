@@ -205,7 +205,8 @@ class RetrievalIndex:
         """The part of the sparse columns ``[B, N]``."""
         place, target, value = self._sparse_entries(users)
         score = self.dense.new_zeros(users.dense.size(0) * self.num_items)
-        score.index_add_(0, users.row[place] * self.num_items + target, value)
+        row = users.row.index_select(0, place)
+        score.index_add_(0, row * self.num_items + target, value)
         return score.view(-1, self.num_items)
 
     def sparse_items(self, users: UserVectors) -> Tensor:
@@ -261,7 +262,10 @@ class RetrievalIndex:
         """A place in the users' sparse components, an item, and what it adds."""
         columns = UserItems(self.ptr, self.item, self.num_items)
         place, offset = columns.places(users.column)
-        return place, self.item[offset], users.value[place] * self.entry[offset]
+        # index_select() takes a fraction of the time of indexing.
+        item = self.item.index_select(0, offset)
+        entry = self.entry.index_select(0, offset)
+        return place, item, users.value.index_select(0, place) * entry
 
 
 def _heads(recommender: Recommender) -> dict[str, torch.nn.Module]:

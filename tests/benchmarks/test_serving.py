@@ -20,7 +20,7 @@ def run(name: str, *arguments: str) -> str:
 def test_serving(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     output = tmp_path / "serving.json"
-    shown = run("serving.py", "--quick", f"--output={output}")
+    shown = run("serving.py", "--quick", "--factory=IVF4,Flat", f"--output={output}")
     records = json.loads(output.read_text())
     assert {record["task"] for record in records} == {
         "known user",
@@ -29,8 +29,8 @@ def test_serving(tmp_path: Path) -> None:
     }
     assert all(0 < record["p50_ms"] <= record["p99_ms"] for record in records)
     recall = {r["search"]: r["recall@20"] for r in records if "recall@20" in r}
-    assert recall["exact"] == 1.0
-    assert 0.9 < recall["HNSW32"] <= 1.0
+    assert recall == {"exact": 1.0, "IVF4,Flat": recall["IVF4,Flat"]}
+    assert recall["IVF4,Flat"] > 0.3
     assert "p99_ms" in shown
 
 

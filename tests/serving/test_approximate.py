@@ -53,7 +53,9 @@ def test_an_exhaustive_search_is_exact(data, index, monkeypatch, min_items):
 def test_a_coarse_search_returns_exact_scores_and_most_items(data, index, monkeypatch):
     monkeypatch.setattr(approximate, "MIN_CANDIDATES", 50)
     monkeypatch.setattr(approximate, "CANDIDATES_PER_ITEM", 5)
+    monkeypatch.setattr(approximate, "MAX_FLAT", 100)
     search = ApproximateSearch(index)
+    assert (search.searcher.nlist, search.searcher.nprobe) == (40, 5)
     train = UserItems.from_data(data, "train")
     hits = 0
     for u in range(50):
@@ -67,7 +69,7 @@ def test_a_coarse_search_returns_exact_scores_and_most_items(data, index, monkey
         hits += len(
             set(item.tolist()) & set(naive(index, users, 10, history.item)[1].tolist())
         )
-    assert hits >= 0.95 * 50 * 10
+    assert 0.7 * 50 * 10 < hits <= 50 * 10
 
 
 def test_a_folder_keeps_the_index_of_faiss(data, tmp_path, monkeypatch):
