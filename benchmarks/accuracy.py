@@ -43,7 +43,7 @@ STRUCTURE = {
     "edge_dropout": 0.8,
     "heads": [],
 }
-HEADS = ["affinity", "ease", "popularity"]
+HEADS = ["affinity", "ease", "popularity", "similarity"]
 MODELS: dict[str, dict[str, object]] = {
     "bpr": {"model": "bpr"},
     "lightgcn": {"model": "lightgcn"},
