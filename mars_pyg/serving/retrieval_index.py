@@ -10,13 +10,22 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mars_pyg.heads import EASE, FactorAffinity, HeadedRecommender, Popularity
-from mars_pyg.heads.build import HEADS
+from mars_pyg.heads import (
+    EASE,
+    ContentSimilarity,
+    FactorAffinity,
+    HeadedRecommender,
+    Popularity,
+    ScoreHead,
+)
 from mars_pyg.item_values import count_values, item_value_edges
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems
+
+#: The heads whose scores are inner products that are known here.
+FOLDED_HEADS = (FactorAffinity, EASE, Popularity, ContentSimilarity)
 
 
 class UserVectors(NamedTuple):
@@ -42,20 +51,23 @@ class RetrievalIndex:
     .. math::
         s(u, i) = \langle \mathbf{q}_u, \mathbf{x}_i \rangle, \qquad
         \mathbf{q}_u = \Big[ \mathbf{e}_u ;\; \beta_k \log \frac{\alpha}{n_{uk} +
-        \alpha} ;\; \delta ;\; \beta_{k(v)} \log \big( 1 + \frac{c_{uv}}{\alpha p_v}
-        \big) ;\; \gamma [j \in \mathcal{I}_u] \Big], \qquad
+        \alpha} ;\; \delta ;\; w_m \bar{\mathbf{z}}^m_u ;\; \beta_{k(v)} \log \big( 1 +
+        \frac{c_{uv}}{\alpha p_v} \big) ;\; \gamma [j \in \mathcal{I}_u] \Big], \qquad
         \mathbf{x}_i = \Big[ \mathbf{g}_i ;\; m_{ik} ;\; \log (1 + p_i) ;\;
-        \frac{[v \in \mathcal{V}_i]}{| \mathcal{V}_{i k(v)} |} ;\; B_{ji} \Big]
+        \mathbf{z}^m_i ;\; \frac{[v \in \mathcal{V}_i]}{| \mathcal{V}_{i k(v)} |} ;\;
+        B_{ji} \Big]
 
     which is the score of :class:`~mars_pyg.HeadedRecommender`, to rounding: after the
     representations stand, for each factor :math:`k`, the constant of
     :class:`~mars_pyg.FactorAffinity` and whether the item has a value,
-    :math:`m_{ik}`; the item's popularity; for each value :math:`v` its lift and the
+    :math:`m_{ik}`; the item's popularity; for each modality :math:`m` the mean features
+    of the history and those of the item, of
+    :class:`~mars_pyg.ContentSimilarity`; for each value :math:`v` its lift and the
     item's share of it; and for each item :math:`j` of the catalogue whether it is in
-    the history, and the entry of :class:`~mars_pyg.EASE`. The first three blocks, of
-    width :math:`D = d + K + 1`, are dense. The last two, of :math:`C = V + N` columns,
-    are sparse, and are kept by column: a search reads the columns of the user's
-    history, and nothing else of them.
+    the history, and the entry of :class:`~mars_pyg.EASE`. The first four blocks, of
+    width :math:`D`, are dense. The last two, of :math:`C = V + N` columns, are sparse,
+    and are kept by column: a search reads the columns of the user's history, and
+    nothing else of them.
 
     A user is a representation and a history; users without a representation get one
     from their history by :attr:`fold_in`.
@@ -71,6 +83,8 @@ class RetrievalIndex:
         share: :math:`p_v` ``[V]``, float64.
         affinity_weight: :math:`\beta` ``[K]``; of no length without the head.
         popularity_weight: :math:`\delta` ``[1]``; of no length without the head.
+        similarity_weight: :math:`w` ``[M]``; of no length without the head.
+        similarity_width: The width of the features of each modality.
         ease_weight: :math:`\gamma` ``[1]``; of no length without the head.
         smoothing: :math:`\alpha`.
     """
@@ -85,6 +99,8 @@ class RetrievalIndex:
     share: Tensor
     affinity_weight: Tensor
     popularity_weight: Tensor
+    similarity_weight: Tensor
+    similarity_width: list[int]
     ease_weight: Tensor
     smoothing: float
 
@@ -106,7 +122,9 @@ class RetrievalIndex:
         heads = _heads(recommender)
         users, items = (x.cpu() for x in compute_representations(recommender))
         train = UserItems.from_data(data, "train")
-        affinity, ease, popularity = (heads.get(name) for name in HEADS)
+        affinity, ease = heads.get(FactorAffinity.name), heads.get(EASE.name)
+        popularity = heads.get(Popularity.name)
+        similarity = heads.get(ContentSimilarity.name)
         num_items, empty = items.size(0), items.new_zeros(0)
         item_values, factor, share = _values(data)
         blocks = [items]
@@ -124,15 +142,18 @@ class RetrievalIndex:
             entries.append(entry.to(items.dtype))
         if isinstance(popularity, Popularity):
             blocks.append(popularity.count.cpu().to(items.dtype).log1p()[:, None])
+        features: list[Tensor] = []
+        if isinstance(similarity, ContentSimilarity):
+            names = (f"x_{modality}" for modality in similarity.modalities)
+            features = [similarity.get_buffer(name).cpu() for name in names]
+            blocks += [x.to(items.dtype) for x in features]
         if isinstance(ease, EASE):
             count[len(factor) :] = ease.ptr.cpu().diff()
             targets.append(ease.index.cpu())
             entries.append(ease.value.cpu().to(items.dtype))
 
-        def weight(head: torch.nn.Module | None) -> Tensor:
-            if head is None:
-                return empty
-            return head.get_parameter("weight").detach().cpu().to(items.dtype)
+        def weight(head: ScoreHead | None) -> Tensor:
+            return empty if head is None else head.weight.detach().cpu().to(items.dtype)
 
         return cls(
             dense=torch.cat(blocks, dim=1),
@@ -145,6 +166,8 @@ class RetrievalIndex:
             share=share,
             affinity_weight=weight(affinity),
             popularity_weight=weight(popularity),
+            similarity_weight=weight(similarity),
+            similarity_width=[x.size(1) for x in features],
             ease_weight=weight(ease),
             smoothing=getattr(affinity, "smoothing", 1.0),
         )
@@ -188,6 +211,7 @@ class RetrievalIndex:
             blocks.append(constant * self.affinity_weight)
         if self.popularity_weight.numel():
             blocks.append(self.popularity_weight.expand(history.num_users, 1))
+        blocks += self._mean_features(history)
         if self.ease_weight.numel():
             rows.append(history.rows())
             columns.append(num_values + history.item)
@@ -258,6 +282,22 @@ class RetrievalIndex:
     def _num_factors(self) -> int:
         return self.affinity_weight.numel()
 
+    def _mean_features(self, history: UserItems) -> list[Tensor]:
+        """The weighted mean of the features of each history, by modality."""
+        blocks = []
+        start = self.width + self._num_factors + self.popularity_weight.numel()
+        row = history.rows()
+        for weight, width in zip(
+            self.similarity_weight, self.similarity_width, strict=True
+        ):
+            x = self.dense.narrow(1, start, width).index_select(0, history.item)
+            known = (x != 0).any(dim=1).to(x.dtype)
+            total = x.new_zeros(history.num_users, width).index_add_(0, row, x)
+            number = x.new_zeros(history.num_users).index_add_(0, row, known)
+            blocks.append(weight * total / number.clamp(min=1)[:, None])
+            start += width
+        return blocks
+
     def _sparse_entries(self, users: UserVectors) -> tuple[Tensor, Tensor, Tensor]:
         """A place in the users' sparse components, an item, and what it adds."""
         columns = UserItems(self.ptr, self.item, self.num_items)
@@ -268,21 +308,18 @@ class RetrievalIndex:
         return place, item, users.value.index_select(0, place) * entry
 
 
-def _heads(recommender: Recommender) -> dict[str, torch.nn.Module]:
+def _heads(recommender: Recommender) -> dict[str, ScoreHead]:
     """The heads by name; refuses what is no inner product."""
     base: Recommender | None = recommender
-    heads: dict[str, torch.nn.Module] = {}
+    heads: dict[str, ScoreHead] = {}
     if isinstance(recommender, HeadedRecommender):
         base = recommender.base
         heads = {head.name: head for head in recommender.head_list()}
-    unknown = [
-        name
-        for name, head in heads.items()
-        if type(head) not in (FactorAffinity, EASE, Popularity)
-    ]
+    unknown = [name for name, head in heads.items() if type(head) not in FOLDED_HEADS]
     if unknown:
+        known = [head.name for head in FOLDED_HEADS]
         raise ValueError(
-            f"the head {unknown[0]!r} cannot be folded; it is none of {list(HEADS)}"
+            f"the head {unknown[0]!r} cannot be folded; it is none of {known}"
         )
     if base is not None and type(base).score is not Recommender.score:
         raise ValueError(

@@ -41,7 +41,9 @@ def assert_same_scores(recommender, data, users, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("with_base", [True, False])
-@pytest.mark.parametrize("heads", [HEADS, ("affinity",), ("ease",), ("popularity",)])
+@pytest.mark.parametrize(
+    "heads", [HEADS, ("affinity",), ("ease",), ("popularity",), ("similarity",)]
+)
 def test_equals_the_score_with_heads(data, dtype, with_base, heads):
     recommender = make_recommender(data, with_base, heads).to(dtype)
     assert_same_scores(recommender, data, torch.tensor([3, 0, 149, 77]), dtype)
@@ -66,7 +68,7 @@ def test_a_recommender_without_heads_and_data_without_values(data):
     del plain["value"], plain["item", "text_value", "value"]
     del plain["item", "image_value", "value"]
     recommender = make_recommender(plain).double()
-    assert list(recommender.heads) == ["ease", "popularity"]
+    assert list(recommender.heads) == ["ease", "popularity", "similarity"]
     assert_same_scores(recommender, plain, torch.arange(5), torch.float64)
 
 
