@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 import mars_pyg
-from mars_pyg import EASE, FactorAffinity, HeadedRecommender, Popularity
+from mars_pyg import HeadedRecommender
 from mars_pyg.datasets import SyntheticFactorDataset
 from mars_pyg.files import atomic_path
+from mars_pyg.heads.build import build_heads
 from mars_pyg.nn import LightGCN
 from mars_pyg.report import format_table
 from mars_pyg.runs import load_run
@@ -36,24 +37,24 @@ from mars_pyg.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 K = 20
+WEIGHTS = {"affinity": 0.2, "ease": 10.0, "popularity": 0.1, "similarity": 1.0}
 
 
 def generated(num_items: int) -> tuple[HeadedRecommender, object]:
     """A LightGCN that was trained a little, with heads, on generated data.
 
-    The heads' weights are such that each part moves scores about as much as the model.
+    Features of texts are as wide as those of MiniLM. The heads' weights are such that
+    each part moves scores about as much as the model.
     """
     data = SyntheticFactorDataset(num_users=num_items, num_items=num_items)[0]
     torch.manual_seed(0)
+    data["item"].x_text = torch.randn(num_items, 384)
+    del data["item"].x_image
     model = LightGCN(data)
     fit(model, data, max_epochs=5, batch_size=4096, progress=False)
-    affinity = FactorAffinity(data)
-    affinity.weight.data.fill_(0.2)
-    ease = EASE(num_items, solver="local").fit(data)
-    ease.weight.data.fill_(10.0)
-    popularity = Popularity(data)
-    popularity.weight.data.fill_(0.1)
-    heads = [affinity, ease, popularity]
+    heads = build_heads(data, ease_solver="local")
+    for head in heads:
+        head.weight.data.fill_(WEIGHTS[head.name])
     return HeadedRecommender(model, data, heads).requires_grad_(False).eval(), data
 
 

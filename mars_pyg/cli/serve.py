@@ -22,7 +22,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="port; 0 for any")] = 8000,
     approximate: Annotated[
         bool,
-        typer.Option("--approximate", help="search by faiss, for millions of items"),
+        typer.Option("--approximate", help="search by faiss, for large catalogues"),
     ] = False,
     max_k: Annotated[
         int, typer.Option(min=1, help="items that a request may ask for")
