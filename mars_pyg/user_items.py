@@ -104,13 +104,14 @@ class UserItems:
         return row, self.item[place]
 
     def places(self, user: Tensor) -> tuple[Tensor, Tensor]:
-        """Like :meth:`select`, with the place in :attr:`item` in place of the item.
+        """Like :meth:`select`, but where the items stand in :attr:`item`.
 
         Args:
             user: User indices ``[B]``, int64.
 
         Returns:
-            The position in :obj:`user` and the place, both ``[E']``.
+            The position in :obj:`user` and the place in :attr:`item` of each of their
+            interactions, both ``[E']``.
         """
         start = self.ptr[user]
         count = self.ptr[user + 1] - start

@@ -120,8 +120,10 @@ class RetrievalIndex:
                 those of :mod:`mars_pyg.heads`.
         """
         heads = _heads(recommender)
-        users, items = (x.cpu() for x in compute_representations(recommender))
-        train = UserItems.from_data(data, "train")
+        representations = compute_representations(recommender)
+        train = UserItems.from_data(data, "train").to(representations[0].device)
+        fold_in = recommender.fit_fold_in(representations, train)
+        items = representations[1].cpu()
         affinity, ease = heads.get(FactorAffinity.name), heads.get(EASE.name)
         popularity = heads.get(Popularity.name)
         similarity = heads.get(ContentSimilarity.name)
@@ -160,7 +162,7 @@ class RetrievalIndex:
             ptr=torch.cat([count.new_zeros(1), count.cumsum(0)]),
             item=torch.cat(targets),
             entry=torch.cat(entries),
-            fold_in=recommender.fit_fold_in((users, items), train),
+            fold_in=FoldIn(fold_in.item.cpu()),
             item_values=item_values,
             factor=factor,
             share=share,
@@ -204,7 +206,7 @@ class RetrievalIndex:
             rows.append(row)
             columns.append(value)
             values.append(lift)
-            known = self.dense[history.item, self.width :][:, : self._num_factors]
+            known = self.dense.narrow(1, self.width, self._num_factors)[history.item]
             number = known.new_zeros(history.num_users, self._num_factors)
             number.index_add_(0, history.rows(), known)
             constant = (self.smoothing / (number + self.smoothing)).log()
