@@ -110,9 +110,10 @@ class LightGCN(Recommender):
             \mathbf{x}_j = \frac{1}{\sqrt{d_j}} \sum_{l=0}^{L-1} \mathbf{e}_j^{(l)}
 
         the map learns what the user's own embedding adds, which is unknown. On Amazon
-        Baby users represented so are recalled as well as those that MARS has learned,
-        with heads too, and better than by a map from :math:`\mathbf{g}_j` or a ridge
-        regression for each user as in implicit ALS (``benchmarks/fold_in.py``).
+        Baby, validation Recall@20 of MARS with heads is .1068 with users represented
+        so, and .1072 with those that it has learned; it is .1049 by a map from
+        :math:`\mathbf{g}_j`, and .1048 by a ridge regression for each user, as in
+        implicit ALS (``benchmarks/fold_in.py``).
 
         Args:
             representations: What :meth:`forward` returned.

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
@@ -22,7 +23,7 @@ from mars_pyg.serving.folder import (
 from mars_pyg.serving.retrieval_index import RetrievalIndex
 from mars_pyg.serving.top_k import known_items, write_top_k
 from mars_pyg.training.evaluation import compute_representations
-from mars_pyg.user_items import UserItems, interactions_digest
+from mars_pyg.user_items import UserItems
 
 #: The folder of the best items within the folder of an export.
 TOP_K = "top_k"
@@ -126,15 +127,13 @@ def fold(recommender: Recommender, data: HeteroData) -> Exported:
 
 def _digest(recommender: Recommender, data: HeteroData) -> str:
     """A digest of all that an export depends on."""
-    digest = hashlib.sha256(interactions_digest(data).encode())
-    for name, tensor in sorted(recommender.state_dict().items()):
-        digest.update(name.encode())
-        flat = tensor.detach().cpu().contiguous().view(-1)
-        digest.update(flat.view(torch.uint8).numpy())
-    names = Catalogue.from_data(data)
-    digest.update(repr(names).encode())
-    for edge_type in data.edge_types:
-        if edge_type[0] == "item" and edge_type[2] == "value":
-            edges = data[edge_type].edge_index.cpu().contiguous()
-            digest.update(edges.numpy().tobytes())
+    digest = hashlib.sha256(repr(Catalogue.from_data(data)).encode())
+    tensors = [*sorted(recommender.state_dict().items())]
+    for kind, store in [*data.node_items(), *data.edge_items()]:
+        tensors += [(f"{kind} {name}", x) for name, x in sorted(store.items())]
+    for name, tensor in tensors:
+        if isinstance(tensor, Tensor):
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().view(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -118,7 +118,13 @@ def test_other_exports_are_not_mixed(data, recommender, tmp_path):
     changed.heads["ease"].weight.data += 1
     renamed = data.clone()
     renamed["item"].title = ["thing"] * 80
-    for other, graph in ((changed, data), (recommender, renamed)):
+    other_features = data.clone()
+    other_features["item"].x_text = other_features["item"].x_text + 1
+    for other, graph in (
+        (changed, data),
+        (recommender, renamed),
+        (recommender, other_features),
+    ):
         with pytest.raises(DataError, match="export of another recommender"):
             export(other, graph, tmp_path, k=5, progress=False)
     with pytest.raises(ValueError, match="'k' must not be negative"):
