@@ -36,6 +36,7 @@ from mars_pyg.nn import (
     ViewConsistencyLoss,
 )
 from mars_pyg.recommend import Recommendation, recommend
+from mars_pyg.serving import load
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.transforms import (
     AddFactorValues,
@@ -86,5 +87,6 @@ __all__ = [
     "evaluate",
     "explain",
     "factor_propagate",
+    "load",
     "recommend",
 ]

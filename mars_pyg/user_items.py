@@ -100,12 +100,25 @@ class UserItems:
             The position in :obj:`user` and the item of each of their interactions,
             both ``[E']``.
         """
-        start, count = self.ptr[user], self.count[user]
+        row, place = self.places(user)
+        return row, self.item[place]
+
+    def places(self, user: Tensor) -> tuple[Tensor, Tensor]:
+        """Like :meth:`select`, but where the items stand in :attr:`item`.
+
+        Args:
+            user: User indices ``[B]``, int64.
+
+        Returns:
+            The position in :obj:`user` and the place in :attr:`item` of each of their
+            interactions, both ``[E']``.
+        """
+        start = self.ptr[user]
+        count = self.ptr[user + 1] - start
         position = torch.arange(user.numel(), device=user.device)
         row = position.repeat_interleave(count)
-        before = count.cumsum(0) - count
-        offset = torch.arange(row.numel(), device=user.device) - before[row]
-        return row, self.item[start[row] + offset]
+        shift = (start - count.cumsum(0) + count).repeat_interleave(count)
+        return row, torch.arange(row.numel(), device=user.device) + shift
 
 
 def interactions_digest(data: HeteroData) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems
@@ -75,6 +76,14 @@ class HeadedRecommender(Recommender):
         """See :class:`~mars_pyg.nn.Recommender`."""
         if self.base is not None:
             self.base.start_epoch(generator)
+
+    def fit_fold_in(
+        self, representations: tuple[Tensor, Tensor], history: UserItems
+    ) -> FoldIn:
+        """See :class:`~mars_pyg.nn.Recommender`; the heads need no such thing."""
+        if self.base is not None:
+            return self.base.fit_fold_in(representations, history)
+        return super().fit_fold_in(representations, history)
 
     def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
         """Score every item for a chunk of users, from all parts."""

@@ -12,10 +12,12 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.kernels import SparseMatrix
 from mars_pyg.kernels.precision import sum_dtype
+from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.light_gcn_propagation import propagate_layers
 from mars_pyg.nn.light_gcn_without import user_without_items
 from mars_pyg.nn.losses import BPRLoss
 from mars_pyg.nn.recommender import Recommender
+from mars_pyg.user_items import UserItems
 
 INTERACTS = ("user", "interacts", "item")
 
@@ -113,6 +115,42 @@ class LightGCN(Recommender):
             self._interactions(),
             self.num_layers,
         )
+
+    def fit_fold_in(
+        self, representations: tuple[Tensor, Tensor], history: UserItems
+    ) -> FoldIn:
+        r"""Learn to represent users by their histories; see :class:`Recommender`.
+
+        From what the propagation brings to a user from an item,
+
+        .. math::
+            \mathbf{x}_j = \frac{1}{\sqrt{d_j}} \sum_{l=0}^{L-1} \mathbf{e}_j^{(l)}
+
+        the map learns what the user's own embedding adds, which is unknown. On Amazon
+        Baby, validation Recall@20 of MARS with heads is .1068 with users represented
+        so, and .1072 with those that it has learned; it is .1049 by a map from
+        :math:`\mathbf{g}_j`, and .1048 by a ridge regression for each user, as in
+        implicit ALS (``benchmarks/fold_in.py``).
+
+        Args:
+            representations: What :meth:`forward` returned.
+            history: The items that each user was trained on.
+        """
+        if self.num_layers == 0:
+            return super().fit_fold_in(representations, history)
+        return FoldIn.fit(representations[0], self._item_messages(), history)
+
+    @torch.no_grad()
+    def _item_messages(self) -> Tensor:
+        """What a user gets of an item in all layers ``[N, d]``."""
+        matrix: SparseMatrix = self.graphs()["interactions"]
+        user, item = self.user_embedding.weight, self.item_embedding.weight
+        total = item
+        for _ in range(self.num_layers - 1):
+            user, item = matrix.matmul(item), matrix.t().matmul(user)
+            total = total + item
+        degree = matrix.ptr_t.diff().clamp(min=1).to(total.dtype)
+        return total * degree.rsqrt()[:, None]
 
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor

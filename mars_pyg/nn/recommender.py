@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_terms import ItemTerms, Term
+from mars_pyg.user_items import UserItems
 
 
 class Recommender(torch.nn.Module, ABC):
@@ -96,3 +98,35 @@ class Recommender(torch.nn.Module, ABC):
             another training.
         """
         return None
+
+    def fit_fold_in(
+        self, representations: tuple[Tensor, Tensor], history: UserItems
+    ) -> FoldIn:
+        r"""Learn to represent users by their histories; see :class:`FoldIn`.
+
+        From the items' representations, :math:`\mathbf{x}_j = \mathbf{g}_j`. A subclass
+        may know better.
+
+        Args:
+            representations: What :meth:`forward` returned.
+            history: The items that each user was trained on.
+        """
+        return FoldIn.fit(*representations, history)
+
+    def fold_in(
+        self,
+        history: UserItems,
+        representations: tuple[Tensor, Tensor],
+        train: UserItems,
+    ) -> Tensor:
+        """Represent users whom the model was not trained on by their histories.
+
+        Args:
+            history: The items of each of ``B`` users.
+            representations: What :meth:`forward` returned.
+            train: The items that each user was trained on.
+
+        Returns:
+            Representations ``[B, d]``, in the place of those of users.
+        """
+        return self.fit_fold_in(representations, train)(history)

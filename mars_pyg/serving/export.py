@@ -1,0 +1,139 @@
+"""Exports of a recommender: a folder to serve from, and the best items of all users."""
+
+from __future__ import annotations
+
+import hashlib
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg.errors import DataError
+from mars_pyg.nn.recommender import Recommender
+from mars_pyg.serving.folder import (
+    MANIFEST,
+    SEARCHER,
+    Catalogue,
+    Exported,
+    read_manifest,
+    write_folder,
+)
+from mars_pyg.serving.retrieval_index import RetrievalIndex
+from mars_pyg.serving.top_k import known_items, write_top_k
+from mars_pyg.training.evaluation import compute_representations
+from mars_pyg.user_items import UserItems
+
+#: The folder of the best items within the folder of an export.
+TOP_K = "top_k"
+
+
+def export(
+    recommender: Recommender,
+    data: HeteroData,
+    folder: str | PathLike[str],
+    k: int = 20,
+    *,
+    approximate: str | None = None,
+    progress: bool = True,
+) -> None:
+    """Write a folder that :func:`mars_pyg.load` and ``mars-pyg serve`` read.
+
+    It holds the retrieval index with the names of users, items and values, and in
+    ``top_k`` a parquet dataset of the best items of all users: ``user``, ``item``,
+    ``rank`` from 1, and ``score``. Items of a user's train, validation and test
+    interactions are left out. An interrupted export goes on where it was when it is
+    called again: users are ranked in parts of 10,000, each of which is a file that is
+    written whole or not at all. The memory that it takes does not depend on the number
+    of users, but for their representations.
+
+    Args:
+        recommender: The recommender.
+        data: The graph that it was trained on.
+        folder: The folder; made when missing.
+        k: Number of items for each user; zero for the index alone.
+            (default: :obj:`20`)
+        approximate: The form of an index of faiss that is built too, so that
+            :func:`mars_pyg.load` need not: :obj:`"auto"`, or what
+            ``faiss.index_factory`` takes. (default: :obj:`None`, none is built)
+        progress: Whether to show progress. (default: :obj:`True`)
+
+    Raises:
+        DataError: If the folder holds the export of another recommender, or of another
+            number of items; if faiss is not installed.
+        ValueError: If the recommender cannot be folded; see
+            :class:`~mars_pyg.serving.RetrievalIndex`.
+        FloatingPointError: If scores are not numbers.
+    """
+    if k < 0:
+        raise ValueError(f"'k' must not be negative (got {k})")
+    target, digest = Path(folder), _digest(recommender, data)
+    known = read_manifest(target) if (target / MANIFEST).exists() else None
+    if known is not None and known["recommender"] != digest:
+        raise DataError(
+            "the folder holds the export of another recommender",
+            mend="choose another folder, or delete this one",
+            file=target,
+        )
+    if known is None or (approximate and SEARCHER not in known["sha256"]):
+        _write_index(recommender, data, target, digest, approximate)
+    if k > 0:
+        write_top_k(recommender, data, target / TOP_K, k, digest, progress)
+
+
+def _write_index(
+    recommender: Recommender,
+    data: HeteroData,
+    folder: Path,
+    digest: str,
+    approximate: str | None,
+) -> None:
+    exported = fold(recommender, data)
+    search = None
+    if approximate:
+        from mars_pyg.serving.approximate import ApproximateSearch
+
+        search = ApproximateSearch(exported.index, factory=approximate)
+    write_folder(folder, exported, digest, search)
+
+
+def fold(recommender: Recommender, data: HeteroData) -> Exported:
+    """What an export holds, without writing it.
+
+    Args:
+        recommender: The recommender.
+        data: The graph that it was trained on.
+
+    Raises:
+        ValueError: If the recommender cannot be folded.
+        FloatingPointError: If its representations are not numbers.
+    """
+    index = RetrievalIndex.from_recommender(recommender, data)
+    representation = compute_representations(recommender)[0].cpu()
+    if not (index.dense.isfinite().all() and representation.isfinite().all()):
+        raise FloatingPointError(
+            "the representations are not numbers (NaN): the training has diverged; "
+            "lower the learning rate"
+        )
+    return Exported(
+        index=index,
+        representation=representation,
+        train=UserItems.from_data(data, "train"),
+        seen=known_items(data),
+        catalogue=Catalogue.from_data(data),
+    )
+
+
+def _digest(recommender: Recommender, data: HeteroData) -> str:
+    """A digest of all that an export depends on."""
+    digest = hashlib.sha256(repr(Catalogue.from_data(data)).encode())
+    tensors = [*sorted(recommender.state_dict().items())]
+    for kind, store in [*data.node_items(), *data.edge_items()]:
+        tensors += [(f"{kind} {name}", x) for name, x in sorted(store.items())]
+    for name, tensor in tensors:
+        if isinstance(tensor, Tensor):
+            digest.update(name.encode())
+            flat = tensor.detach().cpu().contiguous().view(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

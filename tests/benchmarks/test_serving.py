@@ -1,0 +1,43 @@
+"""The benchmarks of serving run, and say what they claim to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, BENCHMARKS / name, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_serving(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    output = tmp_path / "serving.json"
+    shown = run("serving.py", "--quick", "--factory=IVF4,Flat", f"--output={output}")
+    records = json.loads(output.read_text())
+    assert {record["task"] for record in records} == {
+        "known user",
+        "history of 10 items",
+        "known user, filter",
+    }
+    assert all(0 < record["p50_ms"] <= record["p99_ms"] for record in records)
+    recall = {r["search"]: r["recall@20"] for r in records if "recall@20" in r}
+    assert recall == {"exact": 1.0, "IVF4,Flat": recall["IVF4,Flat"]}
+    assert recall["IVF4,Flat"] > 0.3
+    assert "p99_ms" in shown
+
+
+def test_fold_in(tmp_path: Path) -> None:
+    output = tmp_path / "fold_in.json"
+    run("fold_in.py", "--quick", f"--output={output}")
+    records = {record["way"]: record for record in json.loads(output.read_text())}
+    assert records["learned"]["cosine"] == 1.0
+    assert records["own"]["cosine"] > 0.9
+    assert records["own"]["recall@20"] > 0.8 * records["learned"]["recall@20"]
