@@ -28,6 +28,7 @@ from mars_pyg.transforms import (
     AddFactorValues,
     AddItemCooccurrence,
     AddItemKNN,
+    AddItems,
     AddTextFeatures,
     AddUserValues,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "AddFactorValues",
     "AddItemCooccurrence",
     "AddItemKNN",
+    "AddItems",
     "AddTextFeatures",
     "AddUserValues",
     "AmazonFactorDataset",

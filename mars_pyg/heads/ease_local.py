@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.heads.item_weights import ItemWeights
 from mars_pyg.user_items import UserItems
 
 #: Entries of a row of the Gram matrix that are read at most, the largest ones.
@@ -18,8 +20,10 @@ MAX_GRAM_ENTRIES = 512
 ITEMS_PER_VALUE = 32
 #: Entries of the small systems that are held at once.
 BLOCK_ENTRIES = 2**19
-#: Rows of the Gram matrix that are multiplied at once.
-GRAM_BLOCK = 4096
+#: Products of the Gram matrix that are summed at once.
+GRAM_PRODUCTS = 2**25
+#: So many items are solved for without a word.
+QUIET_ITEMS = 10_000
 
 
 class ValueSlots(NamedTuple):
@@ -105,39 +109,31 @@ class LocalSystems:
             (self.block_size * self.num_items,), -1, dtype=torch.int32
         )
 
-    def solve(
-        self,
-        num_entries: int | None,
-        progress: Callable[[float], None] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Solve for all items.
+    def solve(self, num_entries: int | None, first: int = 0) -> Any:
+        r"""Solve for all items, or for the last ones.
 
         Args:
             num_entries: Entries to keep for each item; :obj:`None` for all.
-            progress: Called with the share of the items that are done.
+            first: The first item to solve for. (default: :obj:`0`)
 
         Returns:
-            A target ``i``, an item ``j`` and :math:`B_{ji}`, each ``[E]``.
+            The columns of :math:`\mathbf{B}` of the items, a scipy csc array.
         """
-        parts = []
         kept = min(num_entries or self.num_neighbors, self.num_neighbors)
-        for start in range(0, self.num_items, self.block_size):
-            stop = min(start + self.block_size, self.num_items)
-            target = torch.arange(start, stop)
-            index, value = self._solve_block(target)
-            best = value.abs().topk(kept, dim=1).indices
-            index, value = index.gather(1, best), value.gather(1, best)
-            other = value != 0
-            parts.append(
-                (target[:, None].expand_as(index)[other], index[other], value[other])
-            )
-            if progress is not None:
-                progress(stop / self.num_items)
-        if not parts:
-            empty = torch.empty(0, dtype=torch.int64)
-            return empty, empty, torch.empty(0, dtype=self.dtype)
-        targets, indices, values = zip(*parts, strict=True)
-        return torch.cat(targets), torch.cat(indices), torch.cat(values)
+        weights = ItemWeights(self.num_items)
+        with tqdm(
+            total=self.num_items - first,
+            desc="EASE",
+            unit="item",
+            disable=self.num_items - first < QUIET_ITEMS,
+        ) as bar:
+            for start in range(first, self.num_items, self.block_size):
+                stop = min(start + self.block_size, self.num_items)
+                index, value = self._solve_block(torch.arange(start, stop))
+                best = value.abs().topk(kept, dim=1).indices
+                weights.add(index.gather(1, best), value.gather(1, best))
+                bar.update(stop - start)
+        return weights.columns()
 
     def _solve_block(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """The neighbours ``[b, m]`` of a block of items, and their coefficients."""
@@ -244,9 +240,14 @@ class LocalSystems:
         """The largest entries of each row of the Gram matrix."""
         interactions = self.kernel.interactions.astype(np.float32)
         transposed = interactions.T.tocsr()
-        counts, indices, values = [], [], []
-        for start in range(0, self.num_items, GRAM_BLOCK):
-            block = transposed[start : start + GRAM_BLOCK] @ interactions
+        counts: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
+        indices: list[np.ndarray] = [np.empty(0, dtype=np.int32)]
+        values: list[np.ndarray] = [np.empty(0, dtype=np.float32)]
+        products = transposed @ np.diff(interactions.indptr)
+        part = products.cumsum() // GRAM_PRODUCTS
+        bounds = np.flatnonzero(np.diff(part, prepend=-1, append=np.inf))
+        for start, stop in pairwise(bounds.tolist()):
+            block = transposed[start:stop] @ interactions
             count = np.diff(block.indptr)
             order: np.ndarray | slice = slice(None)
             if count.size and count.max() > MAX_GRAM_ENTRIES:
@@ -259,14 +260,12 @@ class LocalSystems:
             counts.append(count)
             indices.append(block.indices[order])
             values.append(block.data[order])
-        ptr = np.concatenate([[0], np.cumsum(np.concatenate([*counts, []]))])
-        item = np.concatenate([*indices, np.empty(0)]).astype(np.int64)
         gram = UserItems(
-            torch.from_numpy(ptr.astype(np.int64)),
-            torch.from_numpy(item),
+            torch.from_numpy(np.concatenate(counts).cumsum()),
+            torch.from_numpy(np.concatenate(indices).astype(np.int64)),
             self.num_items,
         )
-        value = torch.from_numpy(np.concatenate([*values, np.empty(0)]))
+        value = torch.from_numpy(np.concatenate(values))
         diagonal = torch.from_numpy(np.diff(transposed.indptr))
         return gram, value.to(self.dtype), diagonal
 

@@ -117,7 +117,8 @@ def test_blocks_and_cut_rows_do_not_change_a_small_solution(monkeypatch):
     expected = dense_weights(EASE(30, 1.0, 1.0, num_entries=None).fit(data))
     monkeypatch.setattr(ease_dense, "BLOCK", 7)
     monkeypatch.setattr("mars_pyg.heads.ease_local.BLOCK_ENTRIES", 4000)
-    monkeypatch.setattr("mars_pyg.heads.ease_local.GRAM_BLOCK", 7)
+    monkeypatch.setattr("mars_pyg.heads.ease_local.GRAM_PRODUCTS", 50)
+    monkeypatch.setattr("mars_pyg.heads.ease.MAX_ENTRIES", 10)
     for solver in ("dense", "local"):
         head = EASE(30, 1.0, 1.0, num_entries=None, solver=solver, num_neighbors=29)
         np.testing.assert_allclose(dense_weights(head.fit(data)), expected, atol=1e-5)
