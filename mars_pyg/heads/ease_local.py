@@ -195,26 +195,47 @@ class LocalSystems:
         matrix = torch.zeros(size, width, width, dtype=self.dtype)
         block, place = valid.nonzero().unbind(1)
         item = neighbor[block, place]
-        slot = block * self.num_items + item
-        self._place[slot] = place.to(torch.int32)
+        table, row = block * self.num_items, (block * width + place) * width
+        self._place[table + item] = place.to(torch.int32)
         pair, entry = self._gram_entries(item)
-        column = self._place[block[pair] * self.num_items + self._gram.item[entry]]
-        hit = column >= 0
-        pair, column = pair[hit], column[hit].long()
-        matrix[block[pair], place[pair], column] = self._gram_value[entry[hit]]
-        self._place[slot] = -1
+        column = self._place[table[pair] + self._gram.item[entry]]
+        self._place[table + item] = -1
+        hit = (column >= 0).nonzero().view(-1)
+        entry, target = entry[hit], row[pair[hit]] + column[hit]
+        matrix.view(-1)[target] = self._gram_value[entry]
         # Of a pair, one row may have been cut before the other's entry.
         matrix = torch.maximum(matrix, matrix.transpose(1, 2))
         if self._popular is not None:
-            index, weight = self._slots.value[neighbor], self._slots.weight[neighbor]
-            for a, b in self._slots.pairs:
-                same = index[:, :, None, a] == index[:, None, :, b]
-                both = weight[:, :, None, a] * weight[:, None, :, b]
-                matrix.addcmul_(same.to(self.dtype), both)
+            matrix += self._cliques(neighbor, valid)
         outside = ~(valid[:, :, None] & valid[:, None, :])
         matrix.masked_fill_(outside, 0)
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         diagonal += self.kernel.l2
+        return matrix
+
+    def _cliques(self, neighbor: Tensor, valid: Tensor) -> Tensor:
+        """What shared values add to the kernel among the neighbours ``[b, m, m]``."""
+        size, width = neighbor.shape
+        value = self._slots.value[neighbor]
+        block, place, slot = ((value >= 0) & valid[:, :, None]).nonzero().unbind(1)
+        weight = self._slots.weight[neighbor[block, place], slot]
+        num_values = self.kernel.factor.size
+        key = block * num_values + value[block, place, slot]
+        key, inverse, count = key.unique(return_inverse=True, return_counts=True)
+        # A value of one neighbour alone is on the diagonal only, and needs no column.
+        shared = count > 1
+        owner = key[shared].div(num_values, rounding_mode="floor")
+        number = torch.bincount(owner, minlength=size)
+        column = torch.full_like(key, -1)
+        column[shared] = torch.arange(owner.numel())
+        column[shared] -= (number.cumsum(0) - number)[owner]
+        column, alone = column[inverse], ~shared[inverse]
+        rows = weight.new_zeros(size, width, int(number.max()))
+        rows[block[~alone], place[~alone], column[~alone]] = weight[~alone]
+        matrix = rows @ rows.transpose(1, 2)
+        diagonal = matrix.diagonal(dim1=1, dim2=2)
+        own = weight[alone].square()
+        diagonal.index_put_((block[alone], place[alone]), own, accumulate=True)
         return matrix
 
     def _gram_entries(self, item: Tensor) -> tuple[Tensor, Tensor]:
