@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mars_pyg.heads.item_kernel import ItemKernel
 from mars_pyg.heads.item_weights import ItemWeights
+from mars_pyg.heads.submatrices import Submatrices
 from mars_pyg.user_items import UserItems
 
 #: Entries of a row of the Gram matrix that are read at most, the largest ones.
@@ -99,15 +100,12 @@ class LocalSystems:
         self.num_items = kernel.num_items
         self.num_neighbors = min(num_neighbors, max(self.num_items - 1, 1))
         self.dtype = dtype
-        self._gram, self._gram_value, self._diagonal = self._truncated_gram()
+        gram, gram_value, self._diagonal = self._truncated_gram()
         self._slots = ValueSlots.from_kernel(kernel, dtype)
         self._popular = self._popular_items()
-        # Where each item stands among the neighbours of an item of the block.
         rows = max(BLOCK_ENTRIES // self.num_neighbors**2, 1)
         self.block_size = min(rows, max(self.num_items, 1), 512)
-        self._place = torch.full(
-            (self.block_size * self.num_items,), -1, dtype=torch.int32
-        )
+        self._gram = Submatrices(gram, gram_value, self.block_size)
 
     def solve(self, num_entries: int | None, first: int = 0) -> Any:
         r"""Solve for all items, or for the last ones.
@@ -138,18 +136,14 @@ class LocalSystems:
     def _solve_block(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """The neighbours ``[b, m]`` of a block of items, and their coefficients."""
         neighbor, right = self._neighbors(target)
-        valid = neighbor >= 0
-        neighbor = neighbor.clamp(min=0)
-        matrix = self._matrix(neighbor, valid)
         # A place without a neighbour is an equation of its own: x = 0.
-        right = right.masked_fill(~valid, 0)
-        value = torch.linalg.solve(matrix, right)
-        return neighbor, value.masked_fill(~valid, 0)
+        value = torch.linalg.solve(self._matrix(neighbor), right)
+        return neighbor.clamp(min=0), value
 
     def _neighbors(self, target: Tensor) -> tuple[Tensor, Tensor]:
         """The items of the largest entries of the targets' rows, and these entries."""
-        row, entry = self._gram_entries(target)
-        item, count = self._gram.item[entry], self._gram_value[entry]
+        row, entry = self._gram.entries(target)
+        item, count = self._gram.rows.item[entry], self._gram.value[entry]
         other = item != target[row]
         row, item, count = row[other], item[other], count[other]
         if self._popular is not None:
@@ -189,35 +183,23 @@ class LocalSystems:
         entries[row[first], rank[first]] = right[first]
         return neighbor, entries
 
-    def _matrix(self, neighbor: Tensor, valid: Tensor) -> Tensor:
+    def _matrix(self, neighbor: Tensor) -> Tensor:
         """The kernel among the neighbours of each item ``[b, m, m]``."""
-        size, width = neighbor.shape
-        matrix = torch.zeros(size, width, width, dtype=self.dtype)
-        block, place = valid.nonzero().unbind(1)
-        item = neighbor[block, place]
-        table, row = block * self.num_items, (block * width + place) * width
-        self._place[table + item] = place.to(torch.int32)
-        pair, entry = self._gram_entries(item)
-        column = self._place[table[pair] + self._gram.item[entry]]
-        self._place[table + item] = -1
-        hit = (column >= 0).nonzero().view(-1)
-        entry, target = entry[hit], row[pair[hit]] + column[hit]
-        matrix.view(-1)[target] = self._gram_value[entry]
+        matrix = self._gram.take(neighbor)
         # Of a pair, one row may have been cut before the other's entry.
         matrix = torch.maximum(matrix, matrix.transpose(1, 2))
         if self._popular is not None:
-            matrix += self._cliques(neighbor, valid)
-        outside = ~(valid[:, :, None] & valid[:, None, :])
-        matrix.masked_fill_(outside, 0)
+            matrix += self._cliques(neighbor)
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         diagonal += self.kernel.l2
         return matrix
 
-    def _cliques(self, neighbor: Tensor, valid: Tensor) -> Tensor:
+    def _cliques(self, neighbor: Tensor) -> Tensor:
         """What shared values add to the kernel among the neighbours ``[b, m, m]``."""
         size, width = neighbor.shape
         value = self._slots.value[neighbor]
-        block, place, slot = ((value >= 0) & valid[:, :, None]).nonzero().unbind(1)
+        known = (value >= 0) & (neighbor >= 0)[:, :, None]
+        block, place, slot = known.nonzero().unbind(1)
         weight = self._slots.weight[neighbor[block, place], slot]
         num_values = self.kernel.factor.size
         key = block * num_values + value[block, place, slot]
@@ -237,14 +219,6 @@ class LocalSystems:
         own = weight[alone].square()
         diagonal.index_put_((block[alone], place[alone]), own, accumulate=True)
         return matrix
-
-    def _gram_entries(self, item: Tensor) -> tuple[Tensor, Tensor]:
-        """For rows of the Gram matrix, the place in ``item`` and each entry."""
-        start, count = self._gram.ptr[item], self._gram.count[item]
-        place = torch.arange(item.numel()).repeat_interleave(count)
-        before = count.cumsum(0) - count
-        entry = torch.arange(place.numel()) + (start - before)[place]
-        return place, entry
 
     def _clique_entries(self, row: Tensor, column: Tensor) -> Tensor:
         """What shared values add to entries of the kernel ``[P]``."""
