@@ -112,7 +112,8 @@ class LocalSystems:
 
         Args:
             num_entries: Entries to keep for each item; :obj:`None` for all.
-            first: The first item to solve for. (default: :obj:`0`)
+            first: The first item to solve for. The items before it are then the only
+                neighbours. (default: :obj:`0`, all items, by all)
 
         Returns:
             The columns of :math:`\mathbf{B}` of the items, a scipy csc array.
@@ -127,50 +128,53 @@ class LocalSystems:
         ) as bar:
             for start in range(first, self.num_items, self.block_size):
                 stop = min(start + self.block_size, self.num_items)
-                index, value = self._solve_block(torch.arange(start, stop))
+                target = torch.arange(start, stop)
+                index, value = self._solve_block(target, first or self.num_items)
                 best = value.abs().topk(kept, dim=1).indices
                 weights.add(index.gather(1, best), value.gather(1, best))
                 bar.update(stop - start)
         return weights.columns()
 
-    def _solve_block(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _solve_block(
+        self, target: Tensor, num_candidates: int
+    ) -> tuple[Tensor, Tensor]:
         """The neighbours ``[b, m]`` of a block of items, and their coefficients."""
-        neighbor, right = self._neighbors(target)
+        neighbor, right = self._neighbors(target, num_candidates)
         # A place without a neighbour is an equation of its own: x = 0.
         value = torch.linalg.solve(self._matrix(neighbor), right)
         return neighbor.clamp(min=0), value
 
-    def _neighbors(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _neighbors(self, target: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
         """The items of the largest entries of the targets' rows, and these entries."""
         row, entry = self._gram.entries(target)
         item, count = self._gram.rows.item[entry], self._gram.value[entry]
-        other = item != target[row]
-        row, item, count = row[other], item[other], count[other]
         if self._popular is not None:
             place, slot = (self._slots.value[target] >= 0).nonzero().unbind(1)
-            value = self._slots.value[target[place], slot]
-            more = self._popular[value]
+            more = self._popular[self._slots.value[target[place], slot]]
             place = place[:, None].expand_as(more)
-            wanted = (more >= 0) & (more != target[place])
-            row = torch.cat([row, place[wanted]])
-            item = torch.cat([item, more[wanted]])
-            count = torch.cat([count, count.new_zeros(int(wanted.sum()))])
-        if self.num_neighbors >= self.num_items - 1:
+            row = torch.cat([row, place[more >= 0]])
+            item = torch.cat([item, more[more >= 0]])
+        if self.num_neighbors >= num_candidates - 1:
             # There is room for all: also for those that the row says nothing of.
-            everyone = torch.arange(self.num_items).expand(target.numel(), -1)
-            place = torch.arange(target.numel())[:, None].expand_as(everyone)
-            other = everyone != target[:, None]
-            row = torch.cat([row, place[other]])
-            item = torch.cat([item, everyone[other]])
-            count = torch.cat([count, count.new_zeros(int(other.sum()))])
+            place, everyone = torch.meshgrid(
+                torch.arange(target.numel()),
+                torch.arange(num_candidates),
+                indexing="ij",
+            )
+            row = torch.cat([row, place.flatten()])
+            item = torch.cat([item, everyone.flatten()])
+        count = torch.cat([count, count.new_zeros(item.numel() - count.numel())])
+        other = (item != target[row]) & (item < num_candidates)
+        row, item, count = row[other], item[other], count[other]
         # An item that is a candidate in several ways is one candidate.
         key, inverse = (row * self.num_items + item).unique(return_inverse=True)
         count = count.new_zeros(key.numel()).index_add_(0, inverse, count)
         row = key.div(self.num_items, rounding_mode="floor")
         item = key - row * self.num_items
         right = count + self._clique_entries(target[row], item)
-        # The order by row, then entry; the first m of each row.
-        order = torch.argsort(right, descending=True, stable=True)
+        # The order by row, entry and popularity; the first m of each row.
+        order = torch.argsort(self._diagonal[item], descending=True, stable=True)
+        order = order[torch.argsort(right[order], descending=True, stable=True)]
         order = order[torch.argsort(row[order], stable=True)]
         row, item, right = row[order], item[order], right[order]
         number = torch.bincount(row, minlength=target.numel())

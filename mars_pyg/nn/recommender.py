@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 
 class Recommender(torch.nn.Module, ABC):
@@ -66,3 +67,20 @@ class Recommender(torch.nn.Module, ABC):
         """
         user_representation, item_representation = representations
         return user_representation[user] @ item_representation.t()
+
+    def add_items(self, data: HeteroData) -> Recommender:
+        """Make a recommender that scores new items too, without training.
+
+        What this one says of its own items stays the same.
+
+        Args:
+            data: The graph with the new items after those of this recommender; see
+                :class:`~mars_pyg.AddItems`.
+
+        Returns:
+            A recommender of the items of :obj:`data`; see
+            :class:`~mars_pyg.nn.AddedItems`.
+        """
+        from mars_pyg.nn.added_items import AddedItems
+
+        return AddedItems.from_data(self, data)
