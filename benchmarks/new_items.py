@@ -127,6 +127,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--datasets", nargs="+", default=["baby", "sports"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--max-epochs", type=int, default=500)
+    parser.add_argument(
+        "--runs", type=Path, help="folder of trained models, to go on where one was"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--quick", action="store_true")
@@ -150,13 +153,24 @@ def run(arguments: argparse.Namespace, dataset: str, seed: int) -> list[dict]:
     problem = take_out(load_data(config), seed)
     model = build_recommender(config, problem.before)
     settings = config.training_arguments() | {"max_epochs": arguments.max_epochs}
-    fit(model, problem.before, **settings, progress=False)
+    folder = arguments.runs and arguments.runs / f"{dataset}-{seed}"
+    result = fit(
+        model,
+        problem.before,
+        **settings,
+        run_dir=folder,
+        resume=folder is not None,
+        progress=lambda line: print(line, flush=True),
+    )
     first = problem.before["item"].num_nodes
     records = []
     for method in METHODS:
         recommender = make(method, model, problem, seed)
         record = {"dataset": dataset, "seed": seed, "method": method}
-        record["new_items"] = recommender.num_items - first
+        record |= {
+            "new_items": recommender.num_items - first,
+            "epoch": result.best_epoch,
+        }
         for split in ("val", "test"):
             alone = NewItemsOnly(recommender, first)
             record[f"{split}_new"] = evaluate(alone, problem.after, split)

@@ -17,8 +17,6 @@ from mars_pyg.user_items import UserItems
 
 #: Entries of a row of the Gram matrix that are read at most, the largest ones.
 MAX_GRAM_ENTRIES = 512
-#: Items of a value, the most popular ones, that are candidates of its items.
-ITEMS_PER_VALUE = 32
 #: Entries of the small systems that are held at once.
 BLOCK_ENTRIES = 2**19
 #: Products of the Gram matrix that are summed at once.
@@ -83,7 +81,7 @@ class LocalSystems:
     it is the closed form of EASE, column by column.
 
     Candidates are the items that share a user with the item, the 512 of most users at
-    most, and the 32 most popular items of each of its values. Systems are built and
+    most, and the most popular items of each of its values. Systems are built and
     solved in blocks of items: memory is in that of the Gram matrix, at most 512 entries
     for an item, and time is :math:`\mathcal{O}(N m (m^2 + 512))`.
 
@@ -91,10 +89,16 @@ class LocalSystems:
         kernel: :math:`\mathbf{A}`.
         num_neighbors: :math:`m`.
         dtype: The precision.
+        items_per_value: Items of a value that are candidates of its items.
+            (default: :obj:`32`)
     """
 
     def __init__(
-        self, kernel: ItemKernel, num_neighbors: int, dtype: torch.dtype
+        self,
+        kernel: ItemKernel,
+        num_neighbors: int,
+        dtype: torch.dtype,
+        items_per_value: int = 32,
     ) -> None:
         self.kernel = kernel
         self.num_items = kernel.num_items
@@ -102,7 +106,7 @@ class LocalSystems:
         self.dtype = dtype
         gram, gram_value, self._diagonal = self._truncated_gram()
         self._slots = ValueSlots.from_kernel(kernel, dtype)
-        self._popular = self._popular_items()
+        self._popular = self._popular_items(items_per_value)
         rows = max(BLOCK_ENTRIES // self.num_neighbors**2, 1)
         self.block_size = min(rows, max(self.num_items, 1), 512)
         self._gram = Submatrices(gram, gram_value, self.block_size)
@@ -268,8 +272,8 @@ class LocalSystems:
         diagonal = torch.from_numpy(np.diff(transposed.indptr))
         return gram, value.to(self.dtype), diagonal
 
-    def _popular_items(self) -> Tensor | None:
-        """The most popular items of each value ``[V, 32]``, -1 beyond them."""
+    def _popular_items(self, number: int) -> Tensor | None:
+        """The most popular items of each value ``[V, number]``, -1 beyond them."""
         if not self.kernel.clique_weight:
             return None
         values = self.kernel.values.tocoo()
@@ -277,7 +281,7 @@ class LocalSystems:
         order = np.lexsort((values.row, -popularity, values.col))
         value, item = values.col[order], values.row[order]
         rank = np.arange(value.size) - np.searchsorted(value, value)
-        first = rank < ITEMS_PER_VALUE
-        popular = np.full((self.kernel.factor.size, ITEMS_PER_VALUE), -1)
+        first = rank < number
+        popular = np.full((self.kernel.factor.size, number), -1)
         popular[value[first], rank[first]] = item[first]
         return torch.from_numpy(popular)

@@ -16,49 +16,57 @@ class AddedItems(Recommender):
     r"""A recommender whose items are followed by new ones.
 
     .. math::
-        \mathbf{g}_i = \sum_{j \in \mathcal{N}_i} w_{ij} \mathbf{g}_j
+        \mathbf{g}_i = \frac{\sum_{j \in \mathcal{N}_i} \| \mathbf{g}_j \|}
+        {\big\| \sum_{j \in \mathcal{N}_i} \mathbf{g}_j \big\|} \cdot
+        \frac{1}{| \mathcal{N}_i |} \sum_{j \in \mathcal{N}_i} \mathbf{g}_j
 
     for the items :math:`\mathcal{N}_i` among those of the recommender that are most
-    like the new item :math:`i`. All else is the recommender's own.
+    like the new item :math:`i`. The mean says where the item belongs; it is shorter
+    than what it is the mean of, and would put all new items behind the others, so it
+    gets their mean length. All else is the recommender's own. An item that is like
+    none has zeros.
 
     Args:
         base (Recommender): The recommender of the items before.
         neighbor (torch.Tensor): Items of the recommender ``[M, k]``, int64.
-        weight (torch.Tensor): :math:`w_{ij}` ``[M, k]``; zero for none.
+        like (torch.Tensor): Which of them the new items are like ``[M, k]``, bool.
     """
 
     neighbor: Tensor
-    weight: Tensor
+    like: Tensor
 
-    def __init__(self, base: Recommender, neighbor: Tensor, weight: Tensor) -> None:
+    def __init__(self, base: Recommender, neighbor: Tensor, like: Tensor) -> None:
         super().__init__(base.num_users, base.num_items + neighbor.size(0))
         self.base = base
         self.register_buffer("neighbor", neighbor)
-        self.register_buffer("weight", weight)
+        self.register_buffer("like", like)
 
     @classmethod
-    def from_data(cls, base: Recommender, data: HeteroData, k: int = 20) -> AddedItems:
+    def from_data(cls, base: Recommender, data: HeteroData, k: int = 10) -> AddedItems:
         """Find the items that are most like the new ones.
 
         Args:
             base: The recommender of the items before.
             data: The graph with the new items after them.
-            k: Number of items that represent a new one. (default: :obj:`20`)
+            k: Number of items that represent a new one. (default: :obj:`10`)
 
         Raises:
             DataError: If the graph is not that of the recommender with new items.
         """
         check_added_items(base, data)
-        neighbor, weight = similar_items(data, base.num_items, k)
+        neighbor, like = similar_items(data, base.num_items, k)
         device = next(base.parameters()).device
-        return cls(base, neighbor.to(device), weight.to(device)).train(base.training)
+        return cls(base, neighbor.to(device), like.to(device)).train(base.training)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """The users ``[U, d]``, and the items ``[N + M, d]``, new ones last."""
         users, items = self.base()
-        weight = self.weight.to(items.dtype)[:, None]
-        new = (weight @ items[self.neighbor]).squeeze(1)
-        return users, torch.cat([items, new])
+        near = items[self.neighbor] * self.like[:, :, None]
+        total, length = near.sum(dim=1), near.norm(dim=2).sum(dim=1)
+        number = self.like.sum(dim=1).clamp(min=1)
+        # Of items that cancel each other out nothing is left.
+        scale = length / total.norm(dim=1).clamp(min=1e-6) / number
+        return users, torch.cat([items, total * scale[:, None]])
 
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor

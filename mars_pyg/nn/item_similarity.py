@@ -31,8 +31,8 @@ def similar_items(data: HeteroData, num_items: int, k: int) -> tuple[Tensor, Ten
         k: Number of items to find for each.
 
     Returns:
-        The items, and the weight of each, ``[M, k]``. The weights of a new item are
-        the same and sum up to one; an item that is like none has zeros.
+        The items ``[M, k]``, int64, and whether the new item is like them at all, of
+        a positive similarity, ``[M, k]``.
     """
     store = data["item"]
     num_new = store.num_nodes - num_items
@@ -57,8 +57,7 @@ def similar_items(data: HeteroData, num_items: int, k: int) -> tuple[Tensor, Ten
         value, item = score.topk(k, dim=1)
         near.append(value)
         neighbors.append(item)
-    weight = (torch.cat(near) > 0).float()
-    return torch.cat(neighbors), weight / weight.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.cat(neighbors), torch.cat(near) > 0
 
 
 def _centred(x: Tensor, num_items: int) -> Tensor:
