@@ -45,11 +45,11 @@ class EASE(ScoreHead):
     :math:`3 N^2` numbers. The local one solves, for each item, the same least squares
     over its :math:`m` nearest items alone, those of the largest entries of the matrix
     that is inverted: time :math:`\mathcal{O}(N m^3)`, memory :math:`\mathcal{O}(N m)`.
-    Over all other items it is the dense form. A sparse approximate inverse of the whole
-    matrix, as of `SANSA <https://doi.org/10.1145/3604915.3608827>`_, does not serve: the
-    cliques fill the matrix, with :math:`n_v^2` entries for a value of :math:`n_v` items.
-    On Amazon Sports the local form is ten times faster than the dense one and keeps its
-    Recall@20 (``benchmarks/ease.py``).
+    Over all other items it is the dense form. On Amazon Sports it is ten times faster
+    than the dense one and keeps its Recall@20 (``benchmarks/ease.py``). A sparse
+    approximate inverse of the whole matrix, as of `SANSA
+    <https://doi.org/10.1145/3604915.3608827>`_, does not serve: cliques fill the matrix,
+    with :math:`n_v^2` entries for a value of :math:`n_v` items.
 
     Args:
         num_items (int): Number of items.

@@ -87,6 +87,6 @@ def test_quick(
     new_items.main()
     records = {record["method"]: record for record in json.loads(output.read_text())}
     assert set(records) == set(new_items.METHODS)
-    recall = {name: r["test_new"]["recall@20"] for name, r in records.items()}
-    assert recall["all"] > recall["random"]
+    ndcg = {name: r["val_new"]["ndcg@20"] for name, r in records.items()}
+    assert ndcg["all"] > ndcg["random"]
     assert "| synthetic | all |" in capsys.readouterr().out
