@@ -86,10 +86,10 @@ def plot(records: list[dict], path: Path) -> None:
     last = drawn[-1]
     same = ("scenario", "device", "dtype")
     drawn = [r for r in drawn if all(r[name] == last[name] for name in same)]
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5.6), layout="constrained")
-    fields = (("ms", "time"), ("peak_mib", "peak memory"))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained")
+    fields = (("ms", "time (ms)"), ("peak_mib", "peak memory (MiB)"))
+    lines: dict[str, tuple] = {}
     for axis, (field, name) in zip(axes, fields, strict=True):
-        ends = []
         for method, (label, colour, marker) in STYLES.items():
             mine = sorted(
                 (r for r in drawn if r["method"] == method), key=lambda r: r["items"]
@@ -100,28 +100,38 @@ def plot(records: list[dict], path: Path) -> None:
             x = [r["items"] for r in good]
             y = [max(r[field], 0.1) for r in good]
             wide = 2.8 if method in OURS else 1.6
-            axis.plot(x, y, color=colour, marker=marker, lw=wide, ms=5, label=label)
-            ended = len(good) < len(mine)
-            ends.append((x[-1], y[-1], label, colour, ended, mine[len(good) :]))
+            (line,) = axis.plot(x, y, color=colour, marker=marker, lw=wide, ms=5)
+            if len(good) < len(mine):
+                # Where it came to no result.
+                axis.plot(x[-1], y[-1], color=colour, marker="x", ms=14, mew=2.5)
+                label += f"\n(x: {mine[len(good)]['status']} beyond)"
+            lines.setdefault(label, (line, y[-1] / x[-1]))
         if field == "ms":
-            floor = {}
+            floor: dict[int, list[float]] = {}
             for r in drawn:
                 if r["status"] == "ok":
                     floor.setdefault(r["items"], []).append(r["floor_ms"])
             x = sorted(floor)
             y = [min(floor[items]) for items in x]
-            axis.plot(x, y, color="#444444", ls="--", lw=1.6)
-            label = "floor: bytes at copy speed"
-            ends.append((x[-1], y[-1], label, "#444444", False, []))
+            (line,) = axis.plot(x, y, color="#444444", ls="--", lw=1.6)
+            lines["floor: bytes at copy speed"] = (line, 0.0)
         axis.set(xscale="log", yscale="log", xlabel="items")
-        _label(axis, ends)
-        unit = "ms" if field == "ms" else "MiB"
-        axis.set_title(f"{name} ({unit})", loc="left", fontsize=13, fontweight="bold")
+        axis.set_title(name, loc="left", fontsize=13, fontweight="bold")
         axis.grid(which="major", color="#e5e5e5", lw=0.8)
         axis.xaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_minor_locator(NullLocator())
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
+    # In the order in which the lines lie, the slowest one on top.
+    order = sorted(lines, key=lambda label: -lines[label][1])
+    figure.legend(
+        [lines[label][0] for label in order],
+        order,
+        loc="outside right center",
+        frameon=False,
+        fontsize=10.5,
+        labelspacing=1.0,
+    )
     where = f"{last['machine']}, {last['threads']} threads, {last['dtype']}"
     if last["device"] == "cuda":
         where = f"{last['machine']}, {last['dtype']}"
@@ -134,40 +144,3 @@ def plot(records: list[dict], path: Path) -> None:
     )
     figure.savefig(path, dpi=110, format="png")
     plt.close(figure)
-
-
-def _label(axis, ends: list) -> None:  # type: ignore[no-untyped-def]
-    """Name the lines that reach the right edge beside it, others where they end."""
-    from math import log10
-
-    right = max(end[0] for end in ends)
-    low, high = (log10(limit) for limit in axis.get_ylim())
-    high += (high - low) * 0.1
-    gap = (high - low) * 0.052
-    place = above = float("-inf")
-    for x, y, label, colour, ended, missing in sorted(ends, key=lambda end: end[1]):
-        if x < right:
-            above = max(above, log10(y)) + gap
-            why = f", then {missing[0]['status']}" if ended else ""
-            axis.annotate(
-                label + why,
-                (x, 10**above),
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=9.5,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            )
-            continue
-        place = max(place + gap, log10(y))
-        axis.annotate(
-            label,
-            (x, y),
-            (1.03, (place - low) / (high - low)),
-            textcoords="axes fraction",
-            color=colour,
-            fontsize=10,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.7, "shrinkB": 4},
-        )
-    axis.set_ylim(10**low, 10**high)

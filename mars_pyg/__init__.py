@@ -7,7 +7,13 @@ from mars_pyg.datasets import (
 )
 from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
-from mars_pyg.heads import EASE, FactorAffinity, HeadedRecommender, Popularity
+from mars_pyg.heads import (
+    EASE,
+    ContentSimilarity,
+    FactorAffinity,
+    HeadedRecommender,
+    Popularity,
+)
 from mars_pyg.kernels import FactorGraph, SparseMatrix, factor_propagate
 from mars_pyg.nn import (
     BPR,
@@ -47,6 +53,7 @@ __all__ = [
     "AddUserValues",
     "AmazonFactorDataset",
     "BPRLoss",
+    "ContentSimilarity",
     "DataError",
     "Factor",
     "FactorAffinity",

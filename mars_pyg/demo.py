@@ -6,10 +6,13 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from mars_pyg.datasets import SyntheticFactorDataset
+from mars_pyg.heads import HeadedRecommender
+from mars_pyg.heads.build import build_heads
 from mars_pyg.nn import MARS, LightGCN
 from mars_pyg.recommend import recommend
 from mars_pyg.report import format_metrics, format_recommendations
 from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.head_weights import fit_head_weights
 from mars_pyg.transforms import AddItemKNN
 
 
@@ -49,6 +52,10 @@ def run_demo(seed: int = 0) -> dict[str, dict[str, float]]:
         )
         metrics[name] = evaluate(recommender, data, "test")
         print()
+    # The heads need no training but for their weights.
+    with_heads = HeadedRecommender(recommender, data, build_heads(data))
+    fit_head_weights(with_heads, data)
+    metrics["MARS with heads"] = evaluate(with_heads, data, "test")
     print("Test, all items ranked for every user")
     print(format_metrics("model", metrics))
     user = _user_with_tastes(data)
@@ -60,7 +67,7 @@ def run_demo(seed: int = 0) -> dict[str, dict[str, float]]:
         f"this user: {', '.join(tastes)})"
     )
     identity = data["user"].id[user]
-    for items in recommend(recommender, data, [identity], k=5).values():
+    for items in recommend(with_heads, data, [identity], k=5).values():
         print(format_recommendations(identity, items))
     return metrics
 

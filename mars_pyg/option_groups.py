@@ -200,8 +200,8 @@ class HeadOptions(BaseModel):
 
     heads: Names | None = Field(
         None,
-        description="scores read off a user's items: some of affinity,ease,popularity, "
-        "or '' for none; all unless given, for lightgcn and bpr none",
+        description="scores read off a user's items: some of affinity,ease,popularity,"
+        "similarity, or '' for none; all unless given, for lightgcn and bpr none",
     )
     affinity_smoothing: float | None = Field(
         None, gt=0, description="interactions by which the affinity is shrunk"

@@ -20,6 +20,13 @@ def format_metrics(head: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def format_weights(weights: Mapping[str, float]) -> str:
+    """Lay the weights of the parts of a score out, those of the most weight first."""
+    parts = sorted(weights.items(), key=lambda part: -abs(part[1]))
+    text = ", ".join(f"{name} {weight:.2f}" for name, weight in parts)
+    return f"weights of the parts, of unit deviation: {text}"
+
+
 def format_recommendations(user: str, items: Sequence[Recommendation]) -> str:
     """Lay a user's recommendations out, with the shared values behind each."""
     lines = [f"user {user}"]

@@ -18,7 +18,7 @@ from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path, load_tensors
-from mars_pyg.heads import HeadedRecommender
+from mars_pyg.heads import ContentSimilarity, HeadedRecommender
 from mars_pyg.heads.build import build_heads
 from mars_pyg.nn import MARS, Recommender
 from mars_pyg.training.evaluation import check_held_out, evaluate
@@ -63,7 +63,8 @@ def load_data(config: TrainConfig) -> HeteroData:
     """
     dataset = load_dataset(config)
     data = dataset[0]
-    if config.model_class is not MARS:
+    similarity = ContentSimilarity.name in config.head_names
+    if config.model_class is not MARS and not similarity:
         return data
     config = config.resolve()
     if "factors" in str(config.item_graphs) and "value" not in data.node_types:
@@ -85,6 +86,8 @@ def load_data(config: TrainConfig) -> HeteroData:
         for key in data["item"].to_dict()
         if key.startswith("x_") and (wanted is None or key.removeprefix("x_") in wanted)
     ]
+    if config.model_class is not MARS:
+        return data
     if features and "structure" in str(config.item_graphs):
         data = AddItemKNN(k=config.num_neighbors, attrs=features)(data)
     if config.cooccurrence:
@@ -226,7 +229,7 @@ def _fit_heads(
     else:
         # Before the search: EASE is not to be solved twice.
         write()
-    weights = fit_head_weights(recommender, data, seed=config.seed)
+    weights = fit_head_weights(recommender, data)
     write()
     return recommender, weights
 

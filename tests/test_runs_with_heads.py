@@ -24,13 +24,13 @@ KEYS = {
 
 @pytest.mark.parametrize("model", ["mars", "lightgcn", "none"])
 def test_a_run_is_loaded_with_its_heads(model: str, tmp_path: Path) -> None:
-    keys = {**KEYS, "model": model, "heads": "affinity,ease,popularity"}
+    keys = {**KEYS, "model": model, "heads": "affinity,ease,popularity,similarity"}
     if model == "none":
         del keys["embedding_dim"]
     run_dir = tmp_path / "run"
     metrics = train(make_config(keys), run_dir, progress=False)
     assert json.loads((run_dir / "metrics.json").read_text()) == metrics
-    assert {"model", "ease", "popularity"} < set(metrics["weights"])
+    assert {"model", "ease", "popularity", "text similarity"} < set(metrics["weights"])
     assert ("model_val" in metrics) == (model != "none")
     run = load_run(newest_run(tmp_path))
     for split in ("val", "test"):
@@ -97,7 +97,7 @@ def test_options_of_heads_that_make_no_sense(
 
 def test_defaults_of_heads() -> None:
     config = make_config({}).resolve()
-    assert config.heads == ["affinity", "ease", "popularity"]
+    assert config.heads == ["affinity", "ease", "popularity", "similarity"]
     assert config.ease_l2 == 100.0
     assert config.affinity_smoothing == 3.0
     plain = make_config({"model": "lightgcn"}).resolve()

@@ -14,7 +14,7 @@ from mars_pyg.cli.options import with_configuration
 from mars_pyg.cli.run_folder import RUNS
 from mars_pyg.config import make_config, read_config
 from mars_pyg.errors import DataError
-from mars_pyg.report import format_metrics
+from mars_pyg.report import format_metrics, format_weights
 
 
 @with_configuration()
@@ -38,8 +38,10 @@ def train(
     """Train a recommender, and evaluate its best epoch on validation and test.
 
     Options come from their defaults, then from --config, then from flags.
+    Heads score beside the model, by what a user's items have in common: their
+    factor values and who else chose them. Their weights are chosen on validation.
     The run's folder gets the resolved options (config.yaml), the metrics
-    (metrics.json), the checkpoints and the logs. An interrupted run goes on
+    (metrics.json), the checkpoints, the heads and the logs. An interrupted run goes on
     with --run-dir and --resume, under the options that it has.
     """
     from mars_pyg.runs import CONFIG
@@ -64,8 +66,11 @@ def train(
             print(f"go on with: {command}", file=sys.stderr)
         raise
     splits = {name: metrics[name] for name in ("val", "test")}
+    if "model_val" in metrics:
+        splits = {"val, no heads": metrics["model_val"], **splits}
     print(format_metrics("split", splits))
-    print(
-        f"best epoch {metrics['best_epoch']} of {metrics['epochs']}; the run is in "
-        f"{folder}"
-    )
+    if "weights" in metrics:
+        print(format_weights(metrics["weights"]))
+    if "epochs" in metrics:
+        print(f"best epoch {metrics['best_epoch']} of {metrics['epochs']}")
+    print(f"the run is in {folder}")

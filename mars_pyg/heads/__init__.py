@@ -1,9 +1,17 @@
 """Scores beside a recommender's: additive, and read off a user's history."""
 
+from mars_pyg.heads.content_similarity import ContentSimilarity
 from mars_pyg.heads.ease import EASE
 from mars_pyg.heads.factor_affinity import FactorAffinity
 from mars_pyg.heads.headed_recommender import HeadedRecommender
 from mars_pyg.heads.popularity import Popularity
 from mars_pyg.heads.score_head import ScoreHead
 
-__all__ = ["EASE", "FactorAffinity", "HeadedRecommender", "Popularity", "ScoreHead"]
+__all__ = [
+    "EASE",
+    "ContentSimilarity",
+    "FactorAffinity",
+    "HeadedRecommender",
+    "Popularity",
+    "ScoreHead",
+]

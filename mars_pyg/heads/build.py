@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from torch_geometric.data import HeteroData
 
+from mars_pyg.heads.content_similarity import ContentSimilarity
 from mars_pyg.heads.ease import EASE
 from mars_pyg.heads.factor_affinity import FactorAffinity
 from mars_pyg.heads.popularity import Popularity
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.modalities import feature_modalities
 
-HEADS = (FactorAffinity.name, EASE.name, Popularity.name)
+HEADS = (FactorAffinity.name, EASE.name, Popularity.name, ContentSimilarity.name)
 
 
 def build_heads(
@@ -28,8 +30,9 @@ def build_heads(
 
     Args:
         data: The graph. Without factor values there is no affinity, and EASE has no
-            cliques.
-        heads: Names of heads: ``"affinity"``, ``"ease"`` and ``"popularity"``.
+            cliques; without features there is no similarity.
+        heads: Names of heads: ``"affinity"``, ``"ease"``, ``"popularity"`` and
+            ``"similarity"``.
         affinity_smoothing: See :class:`FactorAffinity`.
         ease_l2: See :class:`EASE`.
         ease_clique_weight: See :class:`EASE`.
@@ -57,4 +60,6 @@ def build_heads(
         result.append(ease.fit(data) if fit else ease)
     if Popularity.name in heads:
         result.append(Popularity(data))
+    if ContentSimilarity.name in heads and feature_modalities(data):
+        result.append(ContentSimilarity(data))
     return result

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.dense.linear import Linear
 
 from mars_pyg.kernels import FactorGraph
-from mars_pyg.modalities import RESERVED, is_feature_modality
+from mars_pyg.modalities import RESERVED, feature_modalities, is_feature_modality
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.light_gcn import LightGCN
 from mars_pyg.nn.losses import MARSLoss, SemanticFactorLoss, ViewConsistencyLoss
@@ -406,9 +406,7 @@ def prepare_features(x: Tensor) -> Tensor:
 def _resolve_modalities(
     data: HeteroData, modalities: Sequence[str] | None
 ) -> list[str]:
-    available = sorted(
-        key.removeprefix("x_") for key in data["item"].to_dict() if key.startswith("x_")
-    )
+    available = feature_modalities(data)
     unusable = [m for m in available if not is_feature_modality(m)]
     if unusable:
         raise ValueError(

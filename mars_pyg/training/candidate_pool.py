@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ class CandidatePool:
         valid: Whether a place holds a candidate ``[U, C]``.
         row: The user of each held-out item ``[P]``, sorted.
         positive: The parts of the held-out items' scores ``[P, H]``.
+        found: Whether a held-out item is a candidate ``[P]``.
         deviation: The deviation of each part before it was scaled ``[H]``; zero for
             one that is the same everywhere, as where there is no model.
     """
@@ -41,6 +42,7 @@ class CandidatePool:
     valid: Tensor
     row: Tensor
     positive: Tensor
+    found: Tensor
     deviation: Tensor
 
     @classmethod
@@ -69,7 +71,7 @@ class CandidatePool:
         device = representations[0].device
         held_out, user = held_out.to(device), user.to(device)
         size = max(MAX_SCORES // max(recommender.num_items, 1), 1)
-        parts, valid, rows, positives = [], [], [], []
+        parts, valid, rows, positives, founds = [], [], [], [], []
         with _unit_weights(recommender):
             for start in range(0, user.numel(), size):
                 chunk = user[start : start + size]
@@ -90,18 +92,20 @@ class CandidatePool:
                 positives.append(table[place.numel() :])
                 valid.append(new)
                 rows.append(row + start)
+                founds.append(((item[row] == positive[:, None]) & new[row]).any(dim=1))
         pool = cls(
             torch.cat(parts),
             torch.cat(valid),
             torch.cat(rows),
             torch.cat(positives),
+            torch.cat(founds),
             torch.empty(0),
         )
         deviation = pool._deviations()
         scale = torch.where(deviation > 0, 1 / deviation, 0)
         # In place: the pool is what takes the memory.
         pool.parts.mul_(scale)
-        return cls(pool.parts, pool.valid, pool.row, pool.positive * scale, deviation)
+        return replace(pool, positive=pool.positive * scale, deviation=deviation)
 
     @property
     def num_parts(self) -> int:
@@ -115,28 +119,54 @@ class CandidatePool:
             weight: A weight for each part ``[H]``.
             k: The cut.
         """
+        return float(self.user_recall(weight, k).mean())
+
+    def user_recall(self, weight: Tensor, k: int) -> Tensor:
+        """Recall@K of each user ``[U]``; see :meth:`recall`."""
         score = (self.parts @ weight).masked_fill_(~self.valid, -torch.inf)
         best = score.topk(min(k, score.size(1)), dim=1).values[:, -1]
         positive = self.positive @ weight
         # The held-out item may be the k-th itself, summed in another order.
         hit = positive >= best[self.row] - 1e-5 * best[self.row].abs()
         number = torch.bincount(self.row, minlength=score.size(0))
-        return float((hit / number[self.row]).sum() / score.size(0))
+        recall = torch.zeros_like(best)
+        return recall.index_add(0, self.row, hit.to(best.dtype)) / number
 
     def negative_log_likelihood(self, weight: Tensor) -> Tensor:
         r"""How unlikely the held-out items are as a choice among the candidates.
 
         .. math::
-            -\frac{1}{P} \sum_{(u, i)} \log \frac{\exp(s_{ui})}
-            {\exp(s_{ui}) + \sum_{j \in C_u} \exp(s_{uj})}
+            - \frac{1}{|P|} \sum_{(u, i) \in P} \log \frac{\exp(s_{ui})}
+            {\sum_{j \in C_u} \exp(s_{uj})}
+
+        over the held-out items that are candidates. Those that are not would teach that
+        what makes a candidate is bad.
 
         Args:
             weight: A weight for each part ``[H]``.
         """
         score = (self.parts @ weight).masked_fill(~self.valid, -torch.inf)
+        positive = self.positive[self.found] @ weight
+        return (score.logsumexp(dim=1)[self.row[self.found]] - positive).mean()
+
+    def best(self, weight: Tensor, num_candidates: int) -> CandidatePool:
+        """The pool of each user's best candidates alone.
+
+        Args:
+            weight: The weights of the parts that say which are best ``[H]``.
+            num_candidates: Candidates to keep of each user.
+        """
+        score = (self.parts @ weight).masked_fill_(~self.valid, -torch.inf)
+        kept = min(num_candidates, score.size(1))
+        last = score.topk(kept, dim=1).values[:, -1]
+        # A held-out item's score is summed in another order than the candidate's.
+        slack = 1e-5 * last.abs()
         positive = self.positive @ weight
-        total = torch.logaddexp(score.logsumexp(dim=1)[self.row], positive)
-        return (total - positive).mean()
+        return replace(
+            self,
+            valid=self.valid & (score >= last[:, None]),
+            found=self.found & (positive >= (last - slack)[self.row]),
+        )
 
     def to_raw(self, weight: Tensor) -> Tensor:
         """The weights of the heads' parts as they are, with one for the model.

@@ -91,15 +91,34 @@ def test_the_likelihood_of_a_hand_worked_pool():
     pool = CandidatePool(
         parts=torch.tensor([[[1.0], [2.0], [9.0]]]),
         valid=torch.tensor([[True, True, False]]),
-        row=torch.tensor([0]),
-        positive=torch.tensor([[3.0]]),
+        row=torch.tensor([0, 0]),
+        positive=torch.tensor([[2.0], [0.5]]),
+        found=torch.tensor([True, False]),
         deviation=torch.ones(1),
     )
-    total = torch.tensor([1.0, 2.0, 3.0]).logsumexp(0)
+    total = torch.tensor([1.0, 2.0]).logsumexp(0)
     loss = pool.negative_log_likelihood(torch.ones(1))
-    torch.testing.assert_close(loss, total - 3.0)
-    assert pool.recall(torch.ones(1), 1) == 1.0
-    assert pool.recall(-torch.ones(1), 1) == 0.0
+    torch.testing.assert_close(loss, total - 2.0)
+    assert pool.recall(torch.ones(1), 1) == 0.5
+    assert pool.recall(-torch.ones(1), 1) == 0.5
+    assert pool.recall(-torch.ones(1), 2) == 1.0
+
+
+def test_the_best_candidates_of_a_pool():
+    pool = CandidatePool(
+        parts=torch.tensor([[[1.0], [2.0], [9.0], [3.0]]]),
+        valid=torch.tensor([[True, True, False, True]]),
+        row=torch.tensor([0, 0]),
+        positive=torch.tensor([[2.0], [1.0]]),
+        found=torch.tensor([True, True]),
+        deviation=torch.ones(1),
+    )
+    best = pool.best(torch.ones(1), 2)
+    assert best.valid.tolist() == [[False, True, False, True]]
+    assert best.found.tolist() == [True, False]
+    worst = pool.best(-torch.ones(1), 1)
+    assert worst.valid.tolist() == [[True, False, False, False]]
+    assert worst.found.tolist() == [False, True]
 
 
 def test_fitted_weights_improve_the_validation_and_are_the_same_each_time(data):
