@@ -195,7 +195,7 @@ def make(method: str, model: Recommender, problem: Problem, seed: int) -> Recomm
     heads = build_heads(before) if names is None else build_heads(before, names)
     base = model if method == "all" else None
     recommender = HeadedRecommender(base, before, heads)
-    fit_head_weights(recommender, before, seed=seed)
+    fit_head_weights(recommender, before)
     return recommender.add_items(after)
 
 

@@ -48,8 +48,8 @@ class EASE(ScoreHead):
     Over all other items it is the dense form. On Amazon Sports it is ten times faster
     than the dense one and keeps its Recall@20 (``benchmarks/ease.py``). A sparse
     approximate inverse of the whole matrix, as of `SANSA
-    <https://doi.org/10.1145/3604915.3608827>`_, does not serve: cliques fill the matrix,
-    with :math:`n_v^2` entries for a value of :math:`n_v` items.
+    <https://doi.org/10.1145/3604915.3608827>`_, does not serve: cliques fill the
+    matrix, with :math:`n_v^2` entries for a value of :math:`n_v` items.
 
     Args:
         num_items (int): Number of items.

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.item_values import item_value_edges
+from mars_pyg.modalities import feature_modalities, unit_features
 
 #: Similarities that are held at once, 128 MiB of them.
 MAX_SCORES = 2**25
@@ -38,9 +39,8 @@ def similar_items(data: HeteroData, num_items: int, k: int) -> tuple[Tensor, Ten
     num_new = store.num_nodes - num_items
     k = min(k, num_items)
     features = [
-        _centred(x.float().cpu(), num_items)
-        for name, x in store.items()
-        if name.startswith("x_")
+        unit_features(store[f"x_{modality}"].float().cpu(), num_items)
+        for modality in feature_modalities(data)
     ]
     values = _rare_values(data, num_items)
     neighbors = [torch.empty(0, k, dtype=torch.int64)]
@@ -58,14 +58,6 @@ def similar_items(data: HeteroData, num_items: int, k: int) -> tuple[Tensor, Ten
         near.append(value)
         neighbors.append(item)
     return torch.cat(neighbors), torch.cat(near) > 0
-
-
-def _centred(x: Tensor, num_items: int) -> Tensor:
-    """Unit rows without the direction that all share; rows of zeros stay so."""
-    known = (x != 0).any(dim=1, keepdim=True)
-    before = x[:num_items]
-    mean = before.sum(dim=0) / known[:num_items].sum().clamp(min=1)
-    return torch.nn.functional.normalize(torch.where(known, x - mean, 0.0), dim=1)
 
 
 def _rare_values(data: HeteroData, num_items: int):  # type: ignore[no-untyped-def]
