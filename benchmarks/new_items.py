@@ -3,7 +3,8 @@
 A random tenth of the items with values is taken out of the data before the training,
 with all its interactions, and added afterwards by its profile and text alone. Ranked
 are the new items alone, and all items; what counts are the test interactions with the
-new items. Choices were made on the interactions of the other splits with them.
+new items. Choices were made on the interactions of the other splits with them. Beside
+it stands what the other items lose: their validation recall before and after.
 
     python benchmarks/new_items.py --root DATA --text-model MODEL
     python benchmarks/new_items.py --table       # the table of what is recorded
@@ -63,10 +64,12 @@ class Problem:
         before: The graph that models are trained on.
         after: The same with the new items at the end. The interactions with these are
             the splits to evaluate: ``test``, and the others together as ``val``.
+        others: The same with the validation interactions of the other items.
     """
 
     before: HeteroData
     after: HeteroData
+    others: HeteroData
 
 
 class Embeddings(Recommender):
@@ -85,12 +88,12 @@ class Embeddings(Recommender):
         raise NotImplementedError
 
 
-class NewItemsOnly(Recommender):
-    """Another recommender's ranking of the new items."""
+class SomeItems(Recommender):
+    """Another recommender's ranking of some of its items."""
 
-    def __init__(self, recommender: Recommender, first: int) -> None:
+    def __init__(self, recommender: Recommender, others: slice) -> None:
         super().__init__(recommender.num_users, recommender.num_items)
-        self.recommender, self.first = recommender, first
+        self.recommender, self.others = recommender, others
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """What the other one returns."""
@@ -101,9 +104,9 @@ class NewItemsOnly(Recommender):
         raise NotImplementedError
 
     def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
-        """The scores of the new items alone."""
+        """The scores of these items alone."""
         score = self.recommender.score(user, representations)
-        score[:, : self.first] = -torch.inf
+        score[:, self.others] = -torch.inf
         return score
 
 
@@ -171,10 +174,13 @@ def run(arguments: argparse.Namespace, dataset: str, seed: int) -> list[dict]:
             "new_items": recommender.num_items - first,
             "epoch": result.best_epoch,
         }
+        alone = SomeItems(recommender, slice(first))
+        without = SomeItems(recommender, slice(first, None))
         for split in ("val", "test"):
-            alone = NewItemsOnly(recommender, first)
             record[f"{split}_new"] = evaluate(alone, problem.after, split)
             record[split] = evaluate(recommender, problem.after, split)
+        record["others_before"] = evaluate(without, problem.others, "val")
+        record["others"] = evaluate(recommender, problem.others, "val")
         print(record, flush=True)
         records.append(record)
     return records
@@ -234,6 +240,7 @@ def take_out(data: HeteroData, seed: int) -> Problem:
             if name.startswith("x_")
         },
     )(before)
+    remaining = after.clone()
     wanted = {}
     for name, edge_index in data[INTERACTS].items():
         user, item = edge_index
@@ -243,7 +250,7 @@ def take_out(data: HeteroData, seed: int) -> Problem:
     store.test_edge_index = wanted["test_edge_index"]
     others = [wanted["edge_index"], wanted["val_edge_index"]]
     store.val_edge_index = torch.cat(others, dim=1)
-    return Problem(before, after)
+    return Problem(before, after, remaining)
 
 
 def keep_items(data: HeteroData, kept: Tensor, place: Tensor) -> HeteroData:
@@ -306,8 +313,8 @@ def table(records: list[dict]) -> str:
         groups[record["dataset"], record["method"]].append(record)
     lines = [
         "| dataset | method | new items alone: R@20 | N@20 | all items: R@20 | N@20 "
-        "| draws |",
-        "|" + "---|" * 7,
+        "| other items: R@20 before | after | draws |",
+        "|" + "---|" * 9,
     ]
     for (dataset, method), runs in groups.items():
         cells = [dataset, method]
