@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -60,11 +62,11 @@ def similar_items(data: HeteroData, num_items: int, k: int) -> tuple[Tensor, Ten
     return torch.cat(neighbors), torch.cat(near) > 0
 
 
-def _rare_values(data: HeteroData, num_items: int):  # type: ignore[no-untyped-def]
+def _rare_values(data: HeteroData, num_items: int) -> Any:
     """The values of all items as unit rows of a scipy array, rare ones larger."""
     from scipy.sparse import csr_array, diags_array
 
-    if "value" not in data.node_types:
+    if not any((kind[0], kind[2]) == ("item", "value") for kind in data.edge_types):
         return None
     item, value = item_value_edges(data).cpu().numpy()
     num_values = data["value"].num_nodes
