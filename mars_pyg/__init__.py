@@ -42,6 +42,7 @@ from mars_pyg.transforms import (
     AddFactorValues,
     AddItemCooccurrence,
     AddItemKNN,
+    AddItems,
     AddTextFeatures,
     AddUserValues,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "AddFactorValues",
     "AddItemCooccurrence",
     "AddItemKNN",
+    "AddItems",
     "AddTextFeatures",
     "AddUserValues",
     "AmazonFactorDataset",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_terms import ItemTerms, Term
@@ -130,3 +131,20 @@ class Recommender(torch.nn.Module, ABC):
             Representations ``[B, d]``, in the place of those of users.
         """
         return self.fit_fold_in(representations, train)(history)
+
+    def add_items(self, data: HeteroData) -> Recommender:
+        """Make a recommender that scores new items too, without training.
+
+        What this one says of its own items stays the same.
+
+        Args:
+            data: The graph with the new items after those of this recommender; see
+                :class:`~mars_pyg.AddItems`.
+
+        Returns:
+            A recommender of the items of :obj:`data`; see
+            :class:`~mars_pyg.nn.AddedItems`.
+        """
+        from mars_pyg.nn.added_items import AddedItems
+
+        return AddedItems.from_data(self, data)
