@@ -70,7 +70,6 @@ class ScoreHead(torch.nn.Module, ABC):
             The parts ``[P, H]``, in the dtype of :attr:`weight`.
         """
 
-    @abstractmethod
     def add_items(self, data: HeteroData) -> Self:
         """Make a head of the same weights that scores new items too.
 
@@ -80,7 +79,11 @@ class ScoreHead(torch.nn.Module, ABC):
 
         Returns:
             Another head, of which the scores of the other items are the same.
+
+        Raises:
+            NotImplementedError: If the head has no way to.
         """
+        raise NotImplementedError(f"{type(self).__name__} cannot score new items")
 
     def _like(self, head: Self) -> Self:
         """Give a head the weights of this one, where this one is."""
