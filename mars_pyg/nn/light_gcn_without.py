@@ -90,4 +90,6 @@ def _without(
 def _correction(degree: Tensor, number: Tensor, dtype: torch.dtype) -> Tensor:
     """The root of a degree over what is left of it; zero where nothing is."""
     left = degree - number
-    return torch.where(left > 0, degree / left.clamp(min=1), 0.0).to(dtype).sqrt()
+    # Integers would be divided in single precision.
+    root = (degree.to(dtype) / left.clamp(min=1)).sqrt()
+    return root.masked_fill(left <= 0, 0)
