@@ -10,6 +10,7 @@ WORDS = {
     "structure": "items with similar content",
     "cooccurrence": "items often chosen together with it",
     "content": "its own content",
+    "similar": "items like this new one",
     "popularity": "popularity",
 }
 
@@ -21,7 +22,7 @@ class Reason:
     Args:
         source: Where it comes from. Of a recommender: :obj:`"collaborative"`,
             :obj:`"structure"`, :obj:`"cooccurrence"`, :obj:`"factors"`,
-            :obj:`"clusters"` or :obj:`"content"`, see
+            :obj:`"clusters"`, :obj:`"content"` or :obj:`"similar"`, see
             :class:`~mars_pyg.nn.item_terms.Term`. Of a head: its name, such as
             :obj:`"ease"`, :obj:`"affinity"` or :obj:`"popularity"`.
         contribution: What it adds to the score, or, below zero, takes from it.

@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.nn.item_similarity import similar_items
+from mars_pyg.nn.item_terms import ItemTerms, Term
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import split_edges
 
@@ -67,6 +68,24 @@ class AddedItems(Recommender):
         # Of items that cancel each other out nothing is left.
         scale = length / total.norm(dim=1).clamp(min=1e-6) / number
         return users, torch.cat([items, total * scale[:, None]])
+
+    def item_terms(self) -> ItemTerms:
+        """The terms of the items before, and one of the new items."""
+        terms, items = self.base.item_terms(), self()[1]
+        num_known = self.base.num_items
+
+        def vectors(item: Tensor) -> Tensor:
+            new = (item >= num_known)[:, None]
+            known = terms.vectors(item.clamp(max=num_known - 1))
+            return torch.cat(
+                [
+                    known.masked_fill(new[:, :, None], 0),
+                    items[item].masked_fill(~new, 0)[:, None],
+                ],
+                dim=1,
+            )
+
+        return ItemTerms(terms.users, [*terms.terms, Term("similar")], vectors)
 
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor

@@ -17,7 +17,8 @@ class Term:
             users; :obj:`"structure"`, items of similar content; :obj:`"cooccurrence"`,
             items that are chosen together; :obj:`"factors"`, items that share a value
             of a factor; :obj:`"clusters"`, the same of clusters in the place of a
-            factor; or :obj:`"content"`, the item's own features.
+            factor; :obj:`"content"`, the item's own features; or :obj:`"similar"`, the
+            items that a new one is like.
         factor: The factor, of :obj:`"factors"` and :obj:`"clusters"`.
             (default: :obj:`None`)
     """

@@ -31,3 +31,10 @@ def test_new_items_stand_where_those_like_them_do():
     gradient = torch.autograd.grad(items[3].sum(), base.item_embedding.weight)[0]
     assert gradient[0].any()
     assert not gradient[1].any()
+    # The terms of all items add up to them, and say which are new.
+    terms = added.item_terms()
+    assert [term.source for term in terms.terms] == ["collaborative", "similar"]
+    vectors = terms.vectors(torch.arange(7))
+    torch.testing.assert_close(vectors.sum(dim=1), items)
+    assert not vectors[:3, 1].any()
+    assert not vectors[3:, 0].any()
