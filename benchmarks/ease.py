@@ -39,7 +39,7 @@ NEIGHBORS = (64, 128, 256)
 DEFAULT = inspect.signature(EASE).parameters["num_neighbors"].default
 #: Users of synthetic data who are scored.
 SCORED_USERS = 1024
-QUICK_SIZE = 2000
+QUICK_SIZE = 600
 
 
 def main() -> None:

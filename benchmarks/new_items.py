@@ -17,6 +17,7 @@ import argparse
 import json
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -116,7 +117,9 @@ def main() -> None:
     if not arguments.table:
         for dataset in arguments.datasets:
             for seed in arguments.seeds:
-                add_records(arguments.output, run(arguments, dataset, seed))
+                for record in run(arguments, dataset, seed):
+                    print(record, flush=True)
+                    add_record(arguments.output, record)
     print(table(json.loads(arguments.output.read_text())))
 
 
@@ -146,8 +149,8 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def run(arguments: argparse.Namespace, dataset: str, seed: int) -> list[dict]:
-    """Train without some items, add them, and rank them."""
+def run(arguments: argparse.Namespace, dataset: str, seed: int) -> Iterator[dict]:
+    """Train without some items, add them, and rank them by each method."""
     keys = {"dataset": dataset, "seed": seed, **MODEL}
     keys |= QUICK if arguments.quick else {"text_model": arguments.text_model}
     if arguments.root is not None:
@@ -166,7 +169,6 @@ def run(arguments: argparse.Namespace, dataset: str, seed: int) -> list[dict]:
         progress=lambda line: print(line, flush=True),
     )
     first = problem.before["item"].num_nodes
-    records = []
     for method in METHODS:
         recommender = make(method, model, problem, seed)
         record = {"dataset": dataset, "seed": seed, "method": method}
@@ -181,9 +183,7 @@ def run(arguments: argparse.Namespace, dataset: str, seed: int) -> list[dict]:
             record[split] = evaluate(recommender, problem.after, split)
         record["others_before"] = evaluate(without, problem.others, "val")
         record["others"] = evaluate(recommender, problem.others, "val")
-        print(record, flush=True)
-        records.append(record)
-    return records
+        yield record
 
 
 def make(method: str, model: Recommender, problem: Problem, seed: int) -> Recommender:
@@ -293,17 +293,16 @@ def describe(data: HeteroData, items: Tensor) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def add_records(path: Path, records: list[dict]) -> None:
-    """Add records; those of the same dataset, seed and method give way to them."""
+def add_record(path: Path, record: dict) -> None:
+    """Add a record; one of the same dataset, seed and method gives way to it."""
 
-    def key(record: dict) -> tuple:
-        return record["dataset"], record["seed"], record["method"]
+    def key(item: dict) -> tuple:
+        return item["dataset"], item["seed"], item["method"]
 
-    known = json.loads(path.read_text()) if path.is_file() else []
-    new = {key(record) for record in records}
-    known = [record for record in known if key(record) not in new]
+    records = json.loads(path.read_text()) if path.is_file() else []
+    records = [r for r in records if key(r) != key(record)] + [record]
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(known + records, indent=1) + "\n")
+        temporary.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def table(records: list[dict]) -> str:
