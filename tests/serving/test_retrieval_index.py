@@ -86,6 +86,28 @@ def test_a_history_scores_as_the_heads_say(data):
     torch.testing.assert_close(score[1], popularity)
 
 
+@pytest.mark.parametrize("weight", [1e-3, 0.3, 1.0, 30.0, -1.0])
+@pytest.mark.parametrize("k", [1, 10, 80, 100])
+def test_a_search_finds_the_best_scores(data, weight, k):
+    recommender = make_recommender(data).double()
+    recommender.heads["similarity"].weight.data.fill_(weight)
+    index = RetrievalIndex.from_recommender(recommender, data)
+    train = UserItems.from_data(data, "train")
+    for u in range(30):
+        history = train.take(torch.tensor([u]))
+        users = index.user_vectors(history)
+        expected = index.score(users)[0]
+        expected[history.item] = -torch.inf
+        expected = expected.topk(min(k, 80))
+        mask = torch.zeros(80, dtype=torch.bool)
+        mask[history.item] = True
+        for left_out in (history.item, mask):
+            score, item = index.search(users, k, left_out)
+            torch.testing.assert_close(score, expected.values)
+            known = score > -torch.inf
+            assert torch.equal(item[known], expected.indices[known])
+
+
 def test_tensors_are_the_index(data):
     index = RetrievalIndex.from_recommender(make_recommender(data), data)
     again = RetrievalIndex.from_tensors(index.tensors())
