@@ -111,6 +111,11 @@ def parse_arguments() -> argparse.Namespace:
         help="where the records are kept (default: %(default)s)",
     )
     parser.add_argument(
+        "--runs",
+        type=Path,
+        help="folder that keeps the runs, and of which interrupted ones go on",
+    )
+    parser.add_argument(
         "--table", action="store_true", help="print the table of the records and end"
     )
     parser.add_argument(
@@ -159,6 +164,7 @@ def run_process(
         command += ["--datasets", dataset, "--models", model, "--seeds", str(seed)]
         command += ["--text-model", arguments.text_model]
         command += ["--quick"] if arguments.quick else ["--root", str(arguments.root)]
+        command += ["--runs", str(arguments.runs)] if arguments.runs else []
         subprocess.run(command, check=True)
         keep_users(arguments, record, dataset, model, seed)
         return json.loads(record.read_text())
@@ -185,8 +191,15 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.seeds,
     )
     config = make(arguments, dataset, model, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        metrics = train(config, folder, progress=lambda line: print(line, flush=True))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.runs or Path(temporary)
+        folder = folder / f"{dataset}-{model}-{seed}"
+        metrics = train(
+            config,
+            folder,
+            resume=True,
+            progress=lambda line: print(line, flush=True),
+        )
         trained = load_run(folder)
     user, recall, ndcg = evaluate_users(trained.recommender, trained.data, "test")
     record = {
@@ -199,7 +212,9 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if "epochs" in metrics:
         record |= {
-            "seconds_per_epoch": round(metrics["seconds_per_epoch"], 3),
+            # Of a run that had no epoch left to train there is no time.
+            "seconds_per_epoch": metrics["seconds_per_epoch"]
+            and round(metrics["seconds_per_epoch"], 3),
             "peak_mib": metrics["peak_mib"],
             "epochs": metrics["epochs"],
             "best_epoch": metrics["best_epoch"],
@@ -281,7 +296,9 @@ def table(records: list[dict]) -> str:
                 spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
                 cells.append(f"{mean(values):.4f}{spread}".replace("0.", "."))
         if "epochs" in runs[0]:
-            cells.append(f"{mean(run['seconds_per_epoch'] for run in runs):.2f}")
+            times = [run["seconds_per_epoch"] for run in runs]
+            times = [seconds for seconds in times if seconds is not None]
+            cells.append(f"{mean(times):.2f}" if times else "")
             cells.append(f"{max(run['peak_mib'] for run in runs):.0f}")
             cells.append("/".join(str(run["epochs"]) for run in runs))
         else:

@@ -6,6 +6,13 @@ from mars_pyg.datasets import (
     SyntheticFactorDataset,
 )
 from mars_pyg.errors import DataError
+from mars_pyg.explanations import (
+    Counterfactual,
+    Explanation,
+    ScoreExplainer,
+    counterfactuals,
+    explain,
+)
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.heads import (
     EASE,
@@ -35,6 +42,7 @@ from mars_pyg.transforms import (
     AddFactorValues,
     AddItemCooccurrence,
     AddItemKNN,
+    AddItems,
     AddTextFeatures,
     AddUserValues,
 )
@@ -48,12 +56,15 @@ __all__ = [
     "AddFactorValues",
     "AddItemCooccurrence",
     "AddItemKNN",
+    "AddItems",
     "AddTextFeatures",
     "AddUserValues",
     "AmazonFactorDataset",
     "BPRLoss",
     "ContentSimilarity",
+    "Counterfactual",
     "DataError",
+    "Explanation",
     "Factor",
     "FactorAffinity",
     "FactorConv",
@@ -68,12 +79,15 @@ __all__ = [
     "Popularity",
     "Recommendation",
     "Recommender",
+    "ScoreExplainer",
     "SemanticDecoder",
     "SemanticFactorLoss",
     "SparseMatrix",
     "SyntheticFactorDataset",
     "ViewConsistencyLoss",
+    "counterfactuals",
     "evaluate",
+    "explain",
     "factor_propagate",
     "load",
     "recommend",

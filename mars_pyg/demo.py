@@ -54,7 +54,7 @@ def run_demo(seed: int = 0) -> dict[str, dict[str, float]]:
         print()
     # The heads need no training but for their weights.
     with_heads = HeadedRecommender(recommender, data, build_heads(data))
-    fit_head_weights(with_heads, data, seed=seed)
+    fit_head_weights(with_heads, data)
     metrics["MARS with heads"] = evaluate(with_heads, data, "test")
     print("Test, all items ranked for every user")
     print(format_metrics("model", metrics))

@@ -61,7 +61,8 @@ def recommend(
     r"""Recommends items to users, and lists what they share with the users' histories.
 
     A user's history are the interactions of :obj:`splits`; its items are left out. The
-    shared values say what the items have in common, not how the score came about.
+    shared values say what the items have in common, not how the score came about, which
+    :func:`~mars_pyg.explain` says.
 
     Args:
         recommender: The model; its mode (training or not) is left as it was.

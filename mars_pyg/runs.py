@@ -229,7 +229,7 @@ def _fit_heads(
     else:
         # Before the search: EASE is not to be solved twice.
         write()
-    weights = fit_head_weights(recommender, data, seed=config.seed)
+    weights = fit_head_weights(recommender, data)
     write()
     return recommender, weights
 

@@ -85,7 +85,10 @@ def main() -> None:
     train += ["--text-columns", "title,description", "--run-dir", shop / "run"]
     train += ["--max-epochs", str(arguments.max_epochs), "--embedding-dim", "32"]
     mars_pyg("train", *train)
-    mars_pyg("recommend", "--run-dir", shop / "run", "--user", "u001", "--k", "5")
+    user = ["--run-dir", shop / "run", "--user", "u001", "--k", "5"]
+    mars_pyg("recommend", *user)
+    mars_pyg("recommend", *user, "--explain")
+    mars_pyg("report", *user, "--out", shop / "u001.html")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from mars_pyg.cli.demo import demo
 from mars_pyg.cli.evaluate import evaluate
 from mars_pyg.cli.export import export
 from mars_pyg.cli.factors import factors_app
-from mars_pyg.cli.factors_report import report
+from mars_pyg.cli.factors_report import report as factors_report
 from mars_pyg.cli.features import features
 from mars_pyg.cli.messages import show_warning
 from mars_pyg.cli.recommend import recommend
+from mars_pyg.cli.report import report
 from mars_pyg.cli.serve import serve
 from mars_pyg.cli.train import train
 from mars_pyg.memory import keep_freed_memory
@@ -34,9 +35,18 @@ app = typer.Typer(
 )
 
 
-for command in (train, evaluate, recommend, export, serve, features, demo):
+for command in (
+    train,
+    evaluate,
+    recommend,
+    report,
+    export,
+    serve,
+    features,
+    demo,
+):
     app.command()(command)
-factors_app.command()(report)
+factors_app.command("report")(factors_report)
 app.add_typer(factors_app)
 
 

@@ -17,7 +17,7 @@ from torch_geometric.data.data import BaseData
 from mars_pyg.files import atomic_path, load_tensors, user_cache
 
 #: Raised whenever the form of processed files changes.
-FORMAT = 1
+FORMAT = 2
 
 
 class GraphDataset(InMemoryDataset):

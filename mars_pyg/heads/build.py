@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch_geometric.data import HeteroData
 
@@ -25,7 +25,6 @@ def build_heads(
     ease_num_entries: int = 256,
     ease_solver: str = "auto",
     fit: bool = True,
-    progress: Callable[[float], None] | None = None,
 ) -> list[ScoreHead]:
     """Make heads for the data.
 
@@ -40,7 +39,6 @@ def build_heads(
         ease_num_entries: See :class:`EASE`.
         ease_solver: See :class:`EASE`.
         fit: Whether EASE is computed; else its entries are for the caller to load.
-        progress: See :meth:`EASE.fit`.
 
     Raises:
         ValueError: If a name is unknown, or an option out of its bounds.
@@ -59,7 +57,7 @@ def build_heads(
             ease_num_entries,
             ease_solver,
         )
-        result.append(ease.fit(data, progress=progress) if fit else ease)
+        result.append(ease.fit(data) if fit else ease)
     if Popularity.name in heads:
         result.append(Popularity(data))
     if ContentSimilarity.name in heads and feature_modalities(data):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads.score_head import ScoreHead
-from mars_pyg.modalities import feature_modalities
+from mars_pyg.modalities import feature_modalities, unit_features
 from mars_pyg.user_items import UserItems
 
 
@@ -77,6 +79,20 @@ class ContentSimilarity(ScoreHead):
             parts.append(summed / count.clamp(min=1))
         return torch.stack(parts, dim=1)
 
+    def add_items(self, data: HeteroData) -> Self:
+        """A head for more items; see :class:`ScoreHead`.
+
+        New features are centred as the others are.
+        """
+        head = self._like(type(self)(data))
+        for modality in self.modalities:
+            known = self.get_buffer(f"x_{modality}")
+            raw = data["item"][f"x_{modality}"]
+            unit = unit_features(raw, num_items=known.size(0)).to(known)
+            unit[: known.size(0)] = known
+            head.register_buffer(f"x_{modality}", unit, persistent=False)
+        return head
+
     def _totals(self, history: UserItems, x: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the features of each history, and of how many items."""
         rows = x[history.item]
@@ -91,10 +107,3 @@ class ContentSimilarity(ScoreHead):
             getattr(self, f"x_{modality}").to(self.weight.dtype)
             for modality in self.modalities
         ]
-
-
-def unit_features(x: Tensor) -> Tensor:
-    """Centre the known rows of features, and scale them to a length of one."""
-    known = (x != 0).any(dim=1, keepdim=True)
-    mean = x.sum(dim=0) / known.sum().clamp(min=1)
-    return torch.nn.functional.normalize(torch.where(known, x - mean, 0.0), dim=1)

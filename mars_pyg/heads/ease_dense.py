@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.heads.item_weights import ItemWeights
 
 #: Up to so many items the closed form is taken unless another one is asked for.
 DENSE_ITEMS = 30_000
@@ -30,9 +31,7 @@ def check_memory(num_items: int, dtype: torch.dtype) -> None:
         )
 
 
-def closed_form(
-    kernel: ItemKernel, num_entries: int | None, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
+def closed_form(kernel: ItemKernel, num_entries: int | None, dtype: torch.dtype) -> Any:
     r"""Invert the kernel, and keep the largest entries of each item.
 
     Args:
@@ -41,7 +40,7 @@ def closed_form(
         dtype: The precision.
 
     Returns:
-        A target ``i``, an item ``j`` and :math:`B_{ji}`, each ``[E]``.
+        :math:`\mathbf{B}`, a scipy csc array.
     """
     num_items = kernel.num_items
     transposed = kernel.interactions.T.tocsr()
@@ -58,7 +57,7 @@ def closed_form(
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
     del matrix
     kept = num_items if num_entries is None else min(num_entries, num_items)
-    targets, indices, entries = [], [], []
+    weights = ItemWeights(num_items)
     diagonal = inverse.diagonal().clone()
     for start in range(0, num_items, BLOCK):
         # The inverse is symmetric: its rows are the columns of B.
@@ -66,9 +65,5 @@ def closed_form(
         target = torch.arange(start, start + block.size(0))
         block[target - start, target] = 0
         index = block.abs().topk(kept, dim=1).indices
-        value = block.gather(1, index)
-        other = value != 0
-        targets.append(target[:, None].expand_as(index)[other])
-        indices.append(index[other])
-        entries.append(value[other])
-    return torch.cat(targets), torch.cat(indices), torch.cat(entries)
+        weights.add(index, block.gather(1, index))
+    return weights.columns()

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.heads.item_weights import ItemWeights
+from mars_pyg.heads.submatrices import Submatrices
 from mars_pyg.user_items import UserItems
 
 #: Entries of a row of the Gram matrix that are read at most, the largest ones.
 MAX_GRAM_ENTRIES = 512
-#: Items of a value, the most popular ones, that are candidates of its items.
-ITEMS_PER_VALUE = 32
 #: Entries of the small systems that are held at once.
 BLOCK_ENTRIES = 2**19
-#: Rows of the Gram matrix that are multiplied at once.
-GRAM_BLOCK = 4096
+#: Products of the Gram matrix that are summed at once.
+GRAM_PRODUCTS = 2**25
+#: So many items are solved for without a word.
+QUIET_ITEMS = 10_000
 
 
 class ValueSlots(NamedTuple):
@@ -78,7 +81,7 @@ class LocalSystems:
     it is the closed form of EASE, column by column.
 
     Candidates are the items that share a user with the item, the 512 of most users at
-    most, and the 32 most popular items of each of its values. Systems are built and
+    most, and the most popular items of each of its values. Systems are built and
     solved in blocks of items: memory is in that of the Gram matrix, at most 512 entries
     for an item, and time is :math:`\mathcal{O}(N m (m^2 + 512))`.
 
@@ -86,101 +89,96 @@ class LocalSystems:
         kernel: :math:`\mathbf{A}`.
         num_neighbors: :math:`m`.
         dtype: The precision.
+        items_per_value: Items of a value that are candidates of its items.
+            (default: :obj:`32`)
     """
 
     def __init__(
-        self, kernel: ItemKernel, num_neighbors: int, dtype: torch.dtype
+        self,
+        kernel: ItemKernel,
+        num_neighbors: int,
+        dtype: torch.dtype,
+        items_per_value: int = 32,
     ) -> None:
         self.kernel = kernel
         self.num_items = kernel.num_items
         self.num_neighbors = min(num_neighbors, max(self.num_items - 1, 1))
         self.dtype = dtype
-        self._gram, self._gram_value, self._diagonal = self._truncated_gram()
+        gram, gram_value, self._diagonal = self._truncated_gram()
         self._slots = ValueSlots.from_kernel(kernel, dtype)
-        self._popular = self._popular_items()
-        # Where each item stands among the neighbours of an item of the block.
+        self._popular = self._popular_items(items_per_value)
         rows = max(BLOCK_ENTRIES // self.num_neighbors**2, 1)
         self.block_size = min(rows, max(self.num_items, 1), 512)
-        self._place = torch.full(
-            (self.block_size * self.num_items,), -1, dtype=torch.int32
-        )
+        self._gram = Submatrices(gram, gram_value, self.block_size)
 
-    def solve(
-        self,
-        num_entries: int | None,
-        progress: Callable[[float], None] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Solve for all items.
+    def solve(self, num_entries: int | None, first: int = 0) -> Any:
+        r"""Solve for all items, or for the last ones.
 
         Args:
             num_entries: Entries to keep for each item; :obj:`None` for all.
-            progress: Called with the share of the items that are done.
+            first: The first item to solve for. The items before it are then the only
+                neighbours. (default: :obj:`0`, all items, by all)
 
         Returns:
-            A target ``i``, an item ``j`` and :math:`B_{ji}`, each ``[E]``.
+            The columns of :math:`\mathbf{B}` of the items, a scipy csc array.
         """
-        parts = []
         kept = min(num_entries or self.num_neighbors, self.num_neighbors)
-        for start in range(0, self.num_items, self.block_size):
-            stop = min(start + self.block_size, self.num_items)
-            target = torch.arange(start, stop)
-            index, value = self._solve_block(target)
-            best = value.abs().topk(kept, dim=1).indices
-            index, value = index.gather(1, best), value.gather(1, best)
-            other = value != 0
-            parts.append(
-                (target[:, None].expand_as(index)[other], index[other], value[other])
-            )
-            if progress is not None:
-                progress(stop / self.num_items)
-        if not parts:
-            empty = torch.empty(0, dtype=torch.int64)
-            return empty, empty, torch.empty(0, dtype=self.dtype)
-        targets, indices, values = zip(*parts, strict=True)
-        return torch.cat(targets), torch.cat(indices), torch.cat(values)
+        weights = ItemWeights(self.num_items)
+        with tqdm(
+            total=self.num_items - first,
+            desc="EASE",
+            unit="item",
+            disable=self.num_items - first < QUIET_ITEMS,
+        ) as bar:
+            for start in range(first, self.num_items, self.block_size):
+                stop = min(start + self.block_size, self.num_items)
+                target = torch.arange(start, stop)
+                index, value = self._solve_block(target, first or self.num_items)
+                best = value.abs().topk(kept, dim=1).indices
+                weights.add(index.gather(1, best), value.gather(1, best))
+                bar.update(stop - start)
+        return weights.columns()
 
-    def _solve_block(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _solve_block(
+        self, target: Tensor, num_candidates: int
+    ) -> tuple[Tensor, Tensor]:
         """The neighbours ``[b, m]`` of a block of items, and their coefficients."""
-        neighbor, right = self._neighbors(target)
-        valid = neighbor >= 0
-        neighbor = neighbor.clamp(min=0)
-        matrix = self._matrix(neighbor, valid)
+        neighbor, right = self._neighbors(target, num_candidates)
         # A place without a neighbour is an equation of its own: x = 0.
-        right = right.masked_fill(~valid, 0)
-        value = torch.linalg.solve(matrix, right)
-        return neighbor, value.masked_fill(~valid, 0)
+        value = torch.linalg.solve(self._matrix(neighbor), right)
+        return neighbor.clamp(min=0), value
 
-    def _neighbors(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _neighbors(self, target: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:
         """The items of the largest entries of the targets' rows, and these entries."""
-        row, entry = self._gram_entries(target)
-        item, count = self._gram.item[entry], self._gram_value[entry]
-        other = item != target[row]
-        row, item, count = row[other], item[other], count[other]
+        row, entry = self._gram.entries(target)
+        item, count = self._gram.rows.item[entry], self._gram.value[entry]
         if self._popular is not None:
             place, slot = (self._slots.value[target] >= 0).nonzero().unbind(1)
-            value = self._slots.value[target[place], slot]
-            more = self._popular[value]
+            more = self._popular[self._slots.value[target[place], slot]]
             place = place[:, None].expand_as(more)
-            wanted = (more >= 0) & (more != target[place])
-            row = torch.cat([row, place[wanted]])
-            item = torch.cat([item, more[wanted]])
-            count = torch.cat([count, count.new_zeros(int(wanted.sum()))])
-        if self.num_neighbors >= self.num_items - 1:
+            row = torch.cat([row, place[more >= 0]])
+            item = torch.cat([item, more[more >= 0]])
+        if self.num_neighbors >= num_candidates - 1:
             # There is room for all: also for those that the row says nothing of.
-            everyone = torch.arange(self.num_items).expand(target.numel(), -1)
-            place = torch.arange(target.numel())[:, None].expand_as(everyone)
-            other = everyone != target[:, None]
-            row = torch.cat([row, place[other]])
-            item = torch.cat([item, everyone[other]])
-            count = torch.cat([count, count.new_zeros(int(other.sum()))])
+            place, everyone = torch.meshgrid(
+                torch.arange(target.numel()),
+                torch.arange(num_candidates),
+                indexing="ij",
+            )
+            row = torch.cat([row, place.flatten()])
+            item = torch.cat([item, everyone.flatten()])
+        count = torch.cat([count, count.new_zeros(item.numel() - count.numel())])
+        other = (item != target[row]) & (item < num_candidates)
+        row, item, count = row[other], item[other], count[other]
         # An item that is a candidate in several ways is one candidate.
         key, inverse = (row * self.num_items + item).unique(return_inverse=True)
         count = count.new_zeros(key.numel()).index_add_(0, inverse, count)
         row = key.div(self.num_items, rounding_mode="floor")
         item = key - row * self.num_items
         right = count + self._clique_entries(target[row], item)
-        # The order by row, then entry; the first m of each row.
-        order = torch.argsort(right, descending=True, stable=True)
+        # The order by row, entry and popularity; the first m of each row.
+        order = torch.argsort(self._diagonal[item], descending=True, stable=True)
+        order = order[torch.argsort(right[order], descending=True, stable=True)]
         order = order[torch.argsort(row[order], stable=True)]
         row, item, right = row[order], item[order], right[order]
         number = torch.bincount(row, minlength=target.numel())
@@ -193,41 +191,42 @@ class LocalSystems:
         entries[row[first], rank[first]] = right[first]
         return neighbor, entries
 
-    def _matrix(self, neighbor: Tensor, valid: Tensor) -> Tensor:
+    def _matrix(self, neighbor: Tensor) -> Tensor:
         """The kernel among the neighbours of each item ``[b, m, m]``."""
-        size, width = neighbor.shape
-        matrix = torch.zeros(size, width, width, dtype=self.dtype)
-        block, place = valid.nonzero().unbind(1)
-        item = neighbor[block, place]
-        slot = block * self.num_items + item
-        self._place[slot] = place.to(torch.int32)
-        pair, entry = self._gram_entries(item)
-        column = self._place[block[pair] * self.num_items + self._gram.item[entry]]
-        hit = column >= 0
-        pair, column = pair[hit], column[hit].long()
-        matrix[block[pair], place[pair], column] = self._gram_value[entry[hit]]
-        self._place[slot] = -1
+        matrix = self._gram.take(neighbor)
         # Of a pair, one row may have been cut before the other's entry.
         matrix = torch.maximum(matrix, matrix.transpose(1, 2))
         if self._popular is not None:
-            index, weight = self._slots.value[neighbor], self._slots.weight[neighbor]
-            for a, b in self._slots.pairs:
-                same = index[:, :, None, a] == index[:, None, :, b]
-                both = weight[:, :, None, a] * weight[:, None, :, b]
-                matrix.addcmul_(same.to(self.dtype), both)
-        outside = ~(valid[:, :, None] & valid[:, None, :])
-        matrix.masked_fill_(outside, 0)
+            matrix += self._cliques(neighbor)
         diagonal = matrix.diagonal(dim1=1, dim2=2)
         diagonal += self.kernel.l2
         return matrix
 
-    def _gram_entries(self, item: Tensor) -> tuple[Tensor, Tensor]:
-        """For rows of the Gram matrix, the place in ``item`` and each entry."""
-        start, count = self._gram.ptr[item], self._gram.count[item]
-        place = torch.arange(item.numel()).repeat_interleave(count)
-        before = count.cumsum(0) - count
-        entry = torch.arange(place.numel()) + (start - before)[place]
-        return place, entry
+    def _cliques(self, neighbor: Tensor) -> Tensor:
+        """What shared values add to the kernel among the neighbours ``[b, m, m]``."""
+        size, width = neighbor.shape
+        value = self._slots.value[neighbor]
+        known = (value >= 0) & (neighbor >= 0)[:, :, None]
+        block, place, slot = known.nonzero().unbind(1)
+        weight = self._slots.weight[neighbor[block, place], slot]
+        num_values = self.kernel.factor.size
+        key = block * num_values + value[block, place, slot]
+        key, inverse, count = key.unique(return_inverse=True, return_counts=True)
+        # A value of one neighbour alone is on the diagonal only, and needs no column.
+        shared = count > 1
+        owner = key[shared].div(num_values, rounding_mode="floor")
+        number = torch.bincount(owner, minlength=size)
+        column = torch.full_like(key, -1)
+        column[shared] = torch.arange(owner.numel())
+        column[shared] -= (number.cumsum(0) - number)[owner]
+        column, alone = column[inverse], ~shared[inverse]
+        rows = weight.new_zeros(size, width, int(number.max()))
+        rows[block[~alone], place[~alone], column[~alone]] = weight[~alone]
+        matrix = rows @ rows.transpose(1, 2)
+        diagonal = matrix.diagonal(dim1=1, dim2=2)
+        own = weight[alone].square()
+        diagonal.index_put_((block[alone], place[alone]), own, accumulate=True)
+        return matrix
 
     def _clique_entries(self, row: Tensor, column: Tensor) -> Tensor:
         """What shared values add to entries of the kernel ``[P]``."""
@@ -244,9 +243,14 @@ class LocalSystems:
         """The largest entries of each row of the Gram matrix."""
         interactions = self.kernel.interactions.astype(np.float32)
         transposed = interactions.T.tocsr()
-        counts, indices, values = [], [], []
-        for start in range(0, self.num_items, GRAM_BLOCK):
-            block = transposed[start : start + GRAM_BLOCK] @ interactions
+        counts: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
+        indices: list[np.ndarray] = [np.empty(0, dtype=np.int32)]
+        values: list[np.ndarray] = [np.empty(0, dtype=np.float32)]
+        products = transposed @ np.diff(interactions.indptr)
+        part = products.cumsum() // GRAM_PRODUCTS
+        bounds = np.flatnonzero(np.diff(part, prepend=-1, append=np.inf))
+        for start, stop in pairwise(bounds.tolist()):
+            block = transposed[start:stop] @ interactions
             count = np.diff(block.indptr)
             order: np.ndarray | slice = slice(None)
             if count.size and count.max() > MAX_GRAM_ENTRIES:
@@ -259,19 +263,17 @@ class LocalSystems:
             counts.append(count)
             indices.append(block.indices[order])
             values.append(block.data[order])
-        ptr = np.concatenate([[0], np.cumsum(np.concatenate([*counts, []]))])
-        item = np.concatenate([*indices, np.empty(0)]).astype(np.int64)
         gram = UserItems(
-            torch.from_numpy(ptr.astype(np.int64)),
-            torch.from_numpy(item),
+            torch.from_numpy(np.concatenate(counts).cumsum()),
+            torch.from_numpy(np.concatenate(indices).astype(np.int64)),
             self.num_items,
         )
-        value = torch.from_numpy(np.concatenate([*values, np.empty(0)]))
+        value = torch.from_numpy(np.concatenate(values))
         diagonal = torch.from_numpy(np.diff(transposed.indptr))
         return gram, value.to(self.dtype), diagonal
 
-    def _popular_items(self) -> Tensor | None:
-        """The most popular items of each value ``[V, 32]``, -1 beyond them."""
+    def _popular_items(self, number: int) -> Tensor | None:
+        """The most popular items of each value ``[V, number]``, -1 beyond them."""
         if not self.kernel.clique_weight:
             return None
         values = self.kernel.values.tocoo()
@@ -279,7 +281,7 @@ class LocalSystems:
         order = np.lexsort((values.row, -popularity, values.col))
         value, item = values.col[order], values.row[order]
         rank = np.arange(value.size) - np.searchsorted(value, value)
-        first = rank < ITEMS_PER_VALUE
-        popular = np.full((self.kernel.factor.size, ITEMS_PER_VALUE), -1)
+        first = rank < number
+        popular = np.full((self.kernel.factor.size, number), -1)
         popular[value[first], rank[first]] = item[first]
         return torch.from_numpy(popular)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -140,6 +142,13 @@ class FactorAffinity(ScoreHead):
         total = zeros.index_add(0, entry, lift)
         number = zeros.index_add(0, entry, torch.ones_like(lift))
         return (total / number.clamp(min=1)).view(-1, num_factors)
+
+    def add_items(self, data: HeteroData) -> Self:
+        """A head for more items; see :class:`ScoreHead`.
+
+        The shares of the values change only where there are new ones.
+        """
+        return self._like(type(self)(data, self.smoothing))
 
     def _known_counts(self, history: UserItems) -> Tensor:
         """The number of items with a known value :math:`n_{uk}` ``[B, K]``, int64."""

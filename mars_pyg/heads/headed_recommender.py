@@ -10,7 +10,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.nn.added_items import check_added_items
 from mars_pyg.nn.fold_in import FoldIn
+from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems
 
@@ -91,6 +93,34 @@ class HeadedRecommender(Recommender):
         for head in self.head_list():
             score += head.score(history)
         return score
+
+    def item_terms(self) -> ItemTerms:
+        """The terms of the base; see :class:`~mars_pyg.nn.Recommender`."""
+        return super().item_terms() if self.base is None else self.base.item_terms()
+
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """See :class:`~mars_pyg.nn.Recommender`."""
+        return None if self.base is None else self.base.user_without_items(user, item)
+
+    def add_items(self, data: HeteroData) -> HeadedRecommender:
+        """Make a recommender that scores new items too, without training.
+
+        New items are recommended by what is known of them: the base by the items most
+        like them (:class:`~mars_pyg.nn.AddedItems`), the heads as each of them says
+        (:meth:`ScoreHead.add_items`). Scores of other items stay the same.
+
+        Args:
+            data: The graph with the new items after those of this recommender, as
+                :class:`~mars_pyg.AddItems` makes it of the one it was trained on.
+
+        Returns:
+            A recommender of the items of :obj:`data`.
+        """
+        check_added_items(self, data)
+        base = None if self.base is None else self.base.add_items(data)
+        heads = [head.add_items(data) for head in self.head_list()]
+        result = HeadedRecommender(base, data, heads).train(self.training)
+        return result.to(self.history.item.device)
 
     def head_list(self) -> list[ScoreHead]:
         """The heads, in order."""

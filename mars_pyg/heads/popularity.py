@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -47,6 +49,22 @@ class Popularity(ScoreHead):
         if leave_out is not None:
             count = count - leave_out.to(count.dtype)
         return count.to(self.weight.dtype).log1p().view(-1, 1)
+
+    def add_items(self, data: HeteroData, quantile: float = 0.5) -> Self:
+        """A head for more items; see :class:`ScoreHead`.
+
+        An item that nobody could choose yet would come last. So a new one counts as
+        popular as others are, by a quantile.
+
+        Args:
+            data: See :class:`ScoreHead`.
+            quantile: The share of the items that are less popular than a new one.
+                (default: :obj:`0.5`)
+        """
+        head = self._like(type(self)(data))
+        usual = self.count.double().quantile(quantile).round().to(self.count.dtype)
+        head.count[self.count.numel() :] = usual
+        return head
 
     def _log_count(self) -> Tensor:
         return self.count.to(self.weight.dtype).log1p()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from mars_pyg.user_items import UserItems
 
@@ -68,6 +69,26 @@ class ScoreHead(torch.nn.Module, ABC):
         Returns:
             The parts ``[P, H]``, in the dtype of :attr:`weight`.
         """
+
+    def add_items(self, data: HeteroData) -> Self:
+        """Make a head of the same weights that scores new items too.
+
+        Args:
+            data: The graph with the new items after those of this head, and without
+                interactions of theirs; see :class:`~mars_pyg.AddItems`.
+
+        Returns:
+            Another head, of which the scores of the other items are the same.
+
+        Raises:
+            NotImplementedError: If the head has no way to.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot score new items")
+
+    def _like(self, head: Self) -> Self:
+        """Give a head the weights of this one, where this one is."""
+        head.weight.data = self.weight.data.clone()
+        return head.to(self.weight.device).requires_grad_(self.weight.requires_grad)
 
     def forward(
         self,

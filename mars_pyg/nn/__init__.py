@@ -1,5 +1,6 @@
 """Layers, losses and models."""
 
+from mars_pyg.nn.added_items import AddedItems
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.factor_conv import FactorConv
 from mars_pyg.nn.light_gcn import BPR, LightGCN
@@ -16,6 +17,7 @@ from mars_pyg.nn.recommender import Recommender
 __all__ = [
     "BPR",
     "MARS",
+    "AddedItems",
     "BPRLoss",
     "FactorConv",
     "LightGCN",

@@ -14,6 +14,7 @@ from mars_pyg.kernels import SparseMatrix
 from mars_pyg.kernels.precision import sum_dtype
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.light_gcn_propagation import propagate_layers
+from mars_pyg.nn.light_gcn_without import user_without_items
 from mars_pyg.nn.losses import BPRLoss
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems
@@ -93,6 +94,22 @@ class LightGCN(Recommender):
     def forward(self) -> tuple[Tensor, Tensor]:
         """Propagate, and return the users ``[U, d]`` and the items ``[N, d]``."""
         return propagate_layers(
+            self.user_embedding.weight,
+            self.item_embedding.weight,
+            self._interactions(),
+            self.num_layers,
+        )
+
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """A user without each of some items; see :class:`Recommender`.
+
+        The embeddings stay as they were learned, and are propagated anew.
+        """
+        if self.num_layers == 0:
+            return None
+        return user_without_items(
+            user,
+            item,
             self.user_embedding.weight,
             self.item_embedding.weight,
             self._interactions(),

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.dense.linear import Linear
 
-from mars_pyg.kernels import FactorGraph
+from mars_pyg.kernels import FactorGraph, SparseMatrix
 from mars_pyg.modalities import RESERVED, feature_modalities, is_feature_modality
 from mars_pyg.nn.decoder import SemanticDecoder
+from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.light_gcn import LightGCN
 from mars_pyg.nn.losses import MARSLoss, SemanticFactorLoss, ViewConsistencyLoss
 from mars_pyg.nn.mars_conv import MARSConv
+from mars_pyg.nn.mars_terms import content_terms
 from mars_pyg.nn.view_graphs import factor_graphs, structure_graphs
 
 ITEM_GRAPHS = ("factors+structure", "factors", "structure", "concat", "none")
@@ -155,6 +157,7 @@ class MARS(LightGCN):
         self.item_graphs = item_graphs
         self.item_input = item_input
         self.fusion = fusion
+        self.factor_source = factor_source
         self.semantic_items = semantic_items
         self.loss_sum = MARSLoss(semantic_weight, view_weight)
         self.semantic_loss = SemanticFactorLoss()
@@ -234,6 +237,12 @@ class MARS(LightGCN):
         user, item = super().forward()
         content = self.item_content()
         return user, item if content is None else item + content
+
+    def item_terms(self) -> ItemTerms:
+        """The items, split by their graphs; see :class:`Recommender`."""
+        if self.item_graphs == "none":
+            return super().item_terms()
+        return content_terms(self, *super().forward())
 
     def item_content(self) -> Tensor | None:
         r"""The items' content representation :math:`\mathbf{H}` ``[N, d]``.
@@ -360,12 +369,15 @@ class MARS(LightGCN):
         r"""Eq. 6 to 8, :math:`\mathbf{H}^m` ``[N, d]``."""
         if self.item_graphs == "concat":
             return x
-        graphs = self.graphs()
-        graph = graphs["factors"].get(view, graphs["factors"]["union"])
-        structure = graphs["structure"].get(view)
+        graph, structure = self._view_graphs(view)
         for conv in self._layers(view):
             x = conv(x, graph, struct_edge_index=structure)
         return x
+
+    def _view_graphs(self, view: str) -> tuple[FactorGraph, SparseMatrix | None]:
+        graphs = self.graphs()
+        factors = graphs["factors"].get(view, graphs["factors"]["union"])
+        return factors, graphs["structure"].get(view)
 
     def _merge(self, views: dict[str, Tensor]) -> Tensor:
         stacked = torch.stack(list(views.values()), dim=1)

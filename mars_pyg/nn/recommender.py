@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
 
 from mars_pyg.nn.fold_in import FoldIn
+from mars_pyg.nn.item_terms import ItemTerms, Term
 from mars_pyg.user_items import UserItems
 
 
@@ -70,6 +72,34 @@ class Recommender(torch.nn.Module, ABC):
         user_representation, item_representation = representations
         return user_representation[user] @ item_representation.t()
 
+    def item_terms(self) -> ItemTerms:
+        """Split the item representations into terms that each say something.
+
+        A subclass whose items are sums overrides this; explanations use it.
+
+        Returns:
+            One term, :obj:`"collaborative"`, if not overridden. With gradients, and in
+            the mode (training or not) that the model is in.
+        """
+        users, items = self()
+        terms = [Term("collaborative")]
+        return ItemTerms(users, terms, lambda item: items[item][:, None])
+
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """Represent a user by their train interactions but one.
+
+        Explanations ask what a recommendation depends on.
+
+        Args:
+            user: The user.
+            item: Items of the user ``[H]``, int64, to leave out one by one.
+
+        Returns:
+            Representations ``[H, d]``; :obj:`None`, if not overridden, where that takes
+            another training.
+        """
+        return None
+
     def fit_fold_in(
         self, representations: tuple[Tensor, Tensor], history: UserItems
     ) -> FoldIn:
@@ -101,3 +131,20 @@ class Recommender(torch.nn.Module, ABC):
             Representations ``[B, d]``, in the place of those of users.
         """
         return self.fit_fold_in(representations, train)(history)
+
+    def add_items(self, data: HeteroData) -> Recommender:
+        """Make a recommender that scores new items too, without training.
+
+        What this one says of its own items stays the same.
+
+        Args:
+            data: The graph with the new items after those of this recommender; see
+                :class:`~mars_pyg.AddItems`.
+
+        Returns:
+            A recommender of the items of :obj:`data`; see
+            :class:`~mars_pyg.nn.AddedItems`.
+        """
+        from mars_pyg.nn.added_items import AddedItems
+
+        return AddedItems.from_data(self, data)

@@ -149,6 +149,25 @@ class CandidatePool:
         positive = self.positive[self.found] @ weight
         return (score.logsumexp(dim=1)[self.row[self.found]] - positive).mean()
 
+    def best(self, weight: Tensor, num_candidates: int) -> CandidatePool:
+        """The pool of each user's best candidates alone.
+
+        Args:
+            weight: The weights of the parts that say which are best ``[H]``.
+            num_candidates: Candidates to keep of each user.
+        """
+        score = (self.parts @ weight).masked_fill_(~self.valid, -torch.inf)
+        kept = min(num_candidates, score.size(1))
+        last = score.topk(kept, dim=1).values[:, -1]
+        # A held-out item's score is summed in another order than the candidate's.
+        slack = 1e-5 * last.abs()
+        positive = self.positive @ weight
+        return replace(
+            self,
+            valid=self.valid & (score >= last[:, None]),
+            found=self.found & (positive >= (last - slack)[self.row]),
+        )
+
     def to_raw(self, weight: Tensor) -> Tensor:
         """The weights of the heads' parts as they are, with one for the model.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -160,6 +161,8 @@ def rank(
     k: int,
     seen: UserItems | None = None,
     chunk_size: int = 1024,
+    *,
+    representations: tuple[Tensor, Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Find the best items of users, exactly, in chunks of users.
 
@@ -175,6 +178,8 @@ def rank(
         chunk_size: Number of users that are scored at once, at most: where there are
             many items it is fewer, so that their scores take no more than 256 MiB.
             (default: :obj:`1024`)
+        representations: Those of :func:`compute_representations`, where they are known.
+            (default: :obj:`None`)
 
     Yields:
         The users of a chunk ``[C]``, and their scores and items ``[C, min(k, N)]``,
@@ -188,7 +193,8 @@ def rank(
         raise ValueError(
             f"'k' and 'chunk_size' must be positive (got {k} and {chunk_size})"
         )
-    representations = compute_representations(recommender)
+    if representations is None:
+        representations = compute_representations(recommender)
     chunk_size = max(1, min(chunk_size, MAX_SCORES // max(recommender.num_items, 1)))
     device = representations[0].device
     seen = None if seen is None else seen.to(device)
@@ -217,16 +223,27 @@ def compute_representations(recommender: Recommender) -> tuple[Tensor, Tensor]:
         What :meth:`~mars_pyg.nn.Recommender.forward` returns in evaluation mode and
         without gradients, in single precision at least.
     """
-    device = next(recommender.parameters()).device
-    training = recommender.training
-    recommender.eval()
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            user, item = recommender()
-    finally:
-        recommender.train(training)
+    with inference(recommender):
+        user, item = recommender()
     half = (torch.float16, torch.bfloat16)
     return (
         user.float() if user.dtype in half else user,
         item.float() if item.dtype in half else item,
     )
+
+
+@contextmanager
+def inference(recommender: Recommender) -> Iterator[None]:
+    """Evaluation mode, without gradients and mixed precision.
+
+    Args:
+        recommender: The model; its mode (training or not) is brought back.
+    """
+    device = next(recommender.parameters()).device
+    training = recommender.training
+    recommender.eval()
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        recommender.train(training)

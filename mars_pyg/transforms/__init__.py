@@ -3,6 +3,7 @@
 from mars_pyg.transforms.add_factor_values import AddFactorValues
 from mars_pyg.transforms.add_item_cooccurrence import AddItemCooccurrence
 from mars_pyg.transforms.add_item_knn import AddItemKNN
+from mars_pyg.transforms.add_items import AddItems
 from mars_pyg.transforms.add_text_features import AddTextFeatures
 from mars_pyg.transforms.add_user_values import AddUserValues
 
@@ -10,6 +11,7 @@ __all__ = [
     "AddFactorValues",
     "AddItemCooccurrence",
     "AddItemKNN",
+    "AddItems",
     "AddTextFeatures",
     "AddUserValues",
 ]

@@ -20,9 +20,10 @@ class AddFactorValues(BaseTransform):
     (functional name: :obj:`add_factor_values`).
 
     The node type ``value`` gets ``factor [V]``, the factor that each value belongs to,
-    ``name``, the ``V`` names of the values, and ``factor_name``, the names of the
-    factors. Each modality gets a relation ``(item, <modality>_value, value)`` whose
-    ``edge_index [2, E]`` is sorted and without duplicates.
+    ``name``, the ``V`` names of the values, ``factor_name``, the names of the factors,
+    and ``open_factors``, the names of those with an open vocabulary. Each modality
+    gets a relation ``(item, <modality>_value, value)`` whose ``edge_index [2, E]`` is
+    sorted and without duplicates.
 
     Factors of the same name are one factor whatever their modality, and their values
     of the same name one node. Values are ordered by factor; within a factor those of
@@ -56,6 +57,13 @@ class AddFactorValues(BaseTransform):
         data["value"].factor = torch.tensor([factor for factor, _ in nodes]).long()
         data["value"].name = [name for _, name in nodes]
         data["value"].factor_name = factor_names
+        opened = {
+            factor.name
+            for profiles in self.profiles.values()
+            for factor in profiles.schema.factors
+            if factor.values is None
+        }
+        data["value"].open_factors = [name for name in factor_names if name in opened]
         index = {node: position for position, node in enumerate(nodes)}
         for modality, profiles in self.profiles.items():
             factors = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,38 @@ def test_train_evaluate_recommend(run: Run, tmp_path: Path) -> None:
     assert out.count("user U0") == 2
     assert out.count("  3. I") == 2
     assert "shares" in out
+
+    titles = [line for line in out.split("\n") if line[:4] == "  1."]
+    command = ["recommend", "--user=U01", "--user=U02", "--k=3"]
+    status, out, _ = run(*command, "--explain")
+    assert status == 0
+    assert [line for line in out.split("\n") if line[:4] == "  1."] == titles
+    assert re.search(r"\n +[+-]\d+\.\d{3}  popularity: chosen by \d+ user", out)
+    assert "shares" not in out
+    assert "Without" not in out
+    status, out, _ = run(*command, "--counterfactual")
+    assert status == 0
+    assert len(re.findall(r"\n     (Without|No single item)", out)) == 6
+
+    status, out, err = run(
+        "report", "--user=U01", "--user=U02", "--k=3", "--out=pages/page.html"
+    )
+    assert (status, out) == (0, "")
+    assert "written: pages/page.html" in err
+    page = (tmp_path / "pages" / "page.html").read_text(encoding="utf-8")
+    assert page.count("<section") == 2
+    status, _, err = run("report", "--user=nobody", "--out=other.html")
+    assert status == 1
+    assert "no user 'nobody'" in err
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_a_run_without_heads_has_no_counterfactuals(run: Run, tmp_path: Path) -> None:
+    assert run("train", *SMALL, "--model=bpr", "--heads=")[0] == 0
+    status, _, err = run("recommend", "--user=U01", "--counterfactual")
+    assert status == 2
+    assert "heads" in err
+    assert run("report", "--user=U01", "--out=page.html")[0] == 0
 
 
 def test_config_file_and_flags(run: Run, tmp_path: Path) -> None:
@@ -133,6 +166,9 @@ def test_resume(run: Run) -> None:
         (["evaluate", "--run-dir=nowhere"], 1, "nowhere: the folder holds no trained"),
         (["recommend"], 2, "--user"),
         (["recommend", "--user=a", "--k=0"], 2, "--k"),
+        (["report", "--user=a"], 2, "--out"),
+        (["report", "--out=a.html"], 2, "--user"),
+        (["report", "--user=a", "--out=a.html"], 1, "no trained run"),
         (["sing"], 2, "sing"),
     ],
 )

@@ -30,6 +30,9 @@ def test_from_csv_to_recommendations(
     assert "240 items: 240 asked now" in err
     assert "user u001" in out
     assert "shares" in out
+    assert "from your history" in out
+    page = (shop / "u001.html").read_text(encoding="utf-8")
+    assert "What the model does not know" in page
     names = [
         factor["name"]
         for factor in json.loads((shop / "schema.json").read_text())["factors"]

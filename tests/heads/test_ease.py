@@ -1,10 +1,13 @@
 """EASE against the normal equations, in both forms."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from factor_data import make_data, problems
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mars_pyg import EASE
 from mars_pyg.heads import ease_dense
@@ -79,6 +82,57 @@ def test_scores_and_pairs_are_sums_over_the_history(problem):
     )
 
 
+@settings(deadline=None, max_examples=40)
+@given(problem=problems(), num_neighbors=st.integers(1, 3))
+def test_a_column_of_the_local_form_solves_the_equations_of_its_neighbours(
+    problem, num_neighbors
+):
+    num_items = problem[1]
+    head = EASE(num_items, 0.7, 1.3, solver="local", num_neighbors=num_neighbors)
+    weights = dense_weights(head.fit(make_data(*problem), dtype=torch.float64))
+    _, kernel = dense_kernel(problem, 0.7, 1.3)
+    for item in range(num_items):
+        others = [j for j in range(num_items) if j != item]
+        # What the item has nothing to do with is no neighbour, unless all are.
+        everyone = num_neighbors >= len(others)
+        near = sorted(kernel[j, item] for j in others if everyone or kernel[j, item])
+        near = near[-num_neighbors:]
+        # Among items of equal entries the choice is free: try each.
+        differences = []
+        for chosen in map(list, itertools.combinations(others, len(near))):
+            if np.allclose(sorted(kernel[chosen, item]), near):
+                solution = np.zeros(num_items)
+                solution[chosen] = np.linalg.solve(
+                    kernel[np.ix_(chosen, chosen)], kernel[chosen, item]
+                )
+                differences.append(np.abs(solution - weights[:, item]).max())
+        assert min(differences) < 1e-10
+
+
+@settings(deadline=None, max_examples=40)
+@given(problem=problems(), num_new=st.integers(1, 3), data=st.data())
+def test_new_items_get_the_columns_that_their_values_give(problem, num_new, data):
+    num_users, num_items, factor, item_values, interactions = problem
+    head = EASE(num_items, 0.7, 1.3, num_entries=None)
+    head.fit(make_data(*problem), dtype=torch.float64)
+    head.weight.data.fill_(0.4)
+    values = st.sets(st.integers(0, len(factor) - 1))
+    more = data.draw(st.lists(values, min_size=num_new, max_size=num_new))
+    total = num_items + num_new
+    extended = num_users, total, factor, item_values + more, interactions
+    after = head.add_items(make_data(*extended))
+    assert after.num_items == total
+    assert after.weight.item() == pytest.approx(0.4)
+    weights = dense_weights(after)
+    old = list(range(num_items))
+    np.testing.assert_array_equal(weights[np.ix_(old, old)], dense_weights(head))
+    assert not weights[num_items:].any()
+    _, kernel = dense_kernel(extended, 0.7, 1.3)
+    for item in range(num_items, total):
+        expected = np.linalg.solve(kernel[np.ix_(old, old)], kernel[old, item])
+        np.testing.assert_allclose(weights[old, item], expected, atol=1e-10)
+
+
 def test_only_the_largest_entries_of_an_item_are_kept():
     generator = torch.Generator().manual_seed(0)
     pairs = torch.randint(12, (80, 2), generator=generator).tolist()
@@ -117,7 +171,8 @@ def test_blocks_and_cut_rows_do_not_change_a_small_solution(monkeypatch):
     expected = dense_weights(EASE(30, 1.0, 1.0, num_entries=None).fit(data))
     monkeypatch.setattr(ease_dense, "BLOCK", 7)
     monkeypatch.setattr("mars_pyg.heads.ease_local.BLOCK_ENTRIES", 4000)
-    monkeypatch.setattr("mars_pyg.heads.ease_local.GRAM_BLOCK", 7)
+    monkeypatch.setattr("mars_pyg.heads.ease_local.GRAM_PRODUCTS", 50)
+    monkeypatch.setattr("mars_pyg.heads.ease.MAX_ENTRIES", 10)
     for solver in ("dense", "local"):
         head = EASE(30, 1.0, 1.0, num_entries=None, solver=solver, num_neighbors=29)
         np.testing.assert_allclose(dense_weights(head.fit(data)), expected, atol=1e-5)

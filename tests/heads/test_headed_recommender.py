@@ -6,10 +6,13 @@ from factor_data import make_data
 
 from mars_pyg import (
     BPR,
+    AddItems,
+    DataError,
     HeadedRecommender,
     Popularity,
     SyntheticFactorDataset,
     evaluate,
+    recommend,
 )
 from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.training import fit_head_weights
@@ -101,6 +104,23 @@ def test_the_likelihood_of_a_hand_worked_pool():
     assert pool.recall(-torch.ones(1), 2) == 1.0
 
 
+def test_the_best_candidates_of_a_pool():
+    pool = CandidatePool(
+        parts=torch.tensor([[[1.0], [2.0], [9.0], [3.0]]]),
+        valid=torch.tensor([[True, True, False, True]]),
+        row=torch.tensor([0, 0]),
+        positive=torch.tensor([[2.0], [1.0]]),
+        found=torch.tensor([True, True]),
+        deviation=torch.ones(1),
+    )
+    best = pool.best(torch.ones(1), 2)
+    assert best.valid.tolist() == [[False, True, False, True]]
+    assert best.found.tolist() == [True, False]
+    worst = pool.best(-torch.ones(1), 1)
+    assert worst.valid.tolist() == [[True, False, False, False]]
+    assert worst.found.tolist() == [False, True]
+
+
 def test_fitted_weights_improve_the_validation_and_are_the_same_each_time(data):
     recommender = make_recommender(data)
     before = evaluate(recommender, data, "val")["recall@20"]
@@ -127,3 +147,81 @@ def test_a_copy_moves_and_loads(data):
         atol=1e-4,
         rtol=1e-4,
     )
+
+
+NEW = [
+    {"id": "n1", "product_type": "tent", "material": ["nylon", "wool"]},
+    {"id": "n2", "brand": "Unheard Of"},
+    {"id": "n3"},
+]
+
+
+@pytest.mark.parametrize("with_base", [True, False])
+def test_new_items_are_scored_at_once_and_the_others_as_before(data, with_base):
+    recommender = make_recommender(data, with_base)
+    before = data.clone()
+    extended = AddItems(NEW)(data)
+    after = recommender.add_items(extended)
+    assert after.num_items == 83
+    assert after.part_names == recommender.part_names
+    user = torch.arange(150)
+    old = recommender.score(user, recommender())
+    new = after.score(user, after())
+    assert new.shape == (150, 83)
+    # An open vocabulary has got a value, and so the shares of its others shrink.
+    torch.testing.assert_close(new[:, :80], old, atol=0.05, rtol=0.01)
+    assert torch.isfinite(new).all()
+    # To who owns tents the new one is more than an item of which nothing is known.
+    history = recommender.history
+    tent = data["value"].name.index("tent")
+    item, value = data["item", "text_value", "value"].edge_index
+    tents = torch.isin(history.item, item[value == tent])
+    count = torch.zeros(150).index_add_(0, history.rows(), tents.float())
+    lead = new[:, 80] - new[:, 82]
+    assert lead[count >= 2].mean() > lead[count == 0].mean()
+    # One of the new items can be recommended, explained and saved.
+    found = recommend(after, extended, data["user"].id[:30], k=83)
+    ids = {entry.item for entries in found.values() for entry in entries}
+    assert {"n1", "n2", "n3"} < ids
+    other = recommender.add_items(extended)
+    other.load_state_dict(after.state_dict())
+    torch.testing.assert_close(other.score(user, other()), new)
+    assert data["item"].num_nodes == before["item"].num_nodes
+
+
+def test_weights_and_parts_of_pairs_hold_for_new_items(data):
+    extended = AddItems(NEW)(data)
+    after = make_recommender(data).add_items(extended).double()
+    history = after.history.take(torch.arange(20))
+    row, item = torch.cartesian_prod(torch.arange(20), torch.arange(83)).t()
+    for head in after.head_list():
+        torch.testing.assert_close(
+            head(history, row, item).view(20, 83), head.score(history)
+        )
+
+
+def test_a_new_item_is_as_popular_as_others_are(data):
+    head = Popularity(data)
+    head.weight.data.fill_(0.5)
+    after = head.add_items(AddItems(NEW)(data))
+    assert after.count[:80].tolist() == head.count.tolist()
+    assert after.count[80:].tolist() == [int(head.count.double().median())] * 3
+    most = head.add_items(AddItems(NEW)(data), quantile=1.0)
+    assert most.count[80:].tolist() == [int(head.count.max())] * 3
+
+
+def test_graphs_that_are_not_those_of_the_training_are_refused(data):
+    recommender = make_recommender(data)
+    extended = AddItems(NEW)(data)
+    with pytest.raises(DataError, match="80 items, the recommender has 83"):
+        recommender.add_items(extended).add_items(data)
+    store = extended["user", "interacts", "item"]
+    store.edge_index = torch.tensor([[0], [81]])
+    for model in (recommender, recommender.base):
+        with pytest.raises(DataError, match="new items have train interactions"):
+            model.add_items(extended)
+    other = SyntheticFactorDataset(num_users=10, num_items=80)[0]
+    with pytest.raises(DataError, match="10 users, the recommender has 150"):
+        recommender.add_items(other)
+    with pytest.raises(ValueError, match="train anew"):
+        recommender.base.add_items(AddItems(NEW)(data)).loss(*[torch.arange(2)] * 3)

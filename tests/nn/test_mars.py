@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from dense_oracle import dense_factor_conv, dense_mars_conv, structure_adjacency
+from mars_models import NUM_ITEMS, make, make_graph
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg import (
     MARS,
-    AddItemCooccurrence,
-    AddItemKNN,
     LightGCN,
     MARSConv,
-    SyntheticFactorDataset,
 )
 from mars_pyg.nn.mars import prepare_features
-
-NUM_ITEMS = 20
 
 
 @pytest.fixture(scope="module")
 def data() -> HeteroData:
-    data = SyntheticFactorDataset(30, NUM_ITEMS, num_factors=3, seed=4)[0]
-    return AddItemCooccurrence(k=3)(AddItemKNN(k=4)(data))
-
-
-def make(data: HeteroData, **options: Any) -> MARS:
-    """A model in double precision whose weights are all away from their start."""
-    torch.manual_seed(0)
-    model = MARS(data, embedding_dim=8, **options).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return make_graph()
 
 
 def value_edges(data: HeteroData, view: str) -> Tensor:

@@ -1,0 +1,331 @@
+"""Items that come after the training, recommended by their factor values and texts.
+
+A random tenth of the items with values is taken out of the data before the training,
+with all its interactions, and added afterwards by its profile and text alone. Ranked
+are the new items alone, and all items; what counts are the test interactions with the
+new items. Choices were made on the interactions of the other splits with them. Beside
+it stands what the other items lose: their validation recall before and after.
+
+    python benchmarks/new_items.py --root DATA --text-model MODEL
+    python benchmarks/new_items.py --table       # the table of what is recorded
+    python benchmarks/new_items.py --quick       # synthetic data, a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from mars_pyg import (
+    AddItemKNN,
+    AddItems,
+    HeadedRecommender,
+    Recommender,
+    evaluate,
+)
+from mars_pyg.config import make_config
+from mars_pyg.features import DEFAULT_TEXT_MODEL
+from mars_pyg.files import atomic_path
+from mars_pyg.heads.build import build_heads
+from mars_pyg.item_values import item_value_edges
+from mars_pyg.runs import build_recommender, load_data
+from mars_pyg.training import fit, fit_head_weights
+from mars_pyg.user_items import INTERACTS, UserItems
+
+RESULTS = Path(__file__).parent / "results" / "new_items.json"
+SHARE = 0.1
+MODEL = {
+    "model": "mars",
+    "item_input": "id",
+    "semantic_weight": 0.0,
+    "view_weight": 0.0,
+    "edge_dropout": 0.8,
+}
+QUICK = {"num_users": 400, "num_items": 200, "text_model": "tfidf"}
+QUICK_EPOCHS = 20
+METHODS = ("random", "text", "affinity", "ease", "heads", "model", "all")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data without the new items, and with them.
+
+    Args:
+        before: The graph that models are trained on.
+        after: The same with the new items at the end. The interactions with these are
+            the splits to evaluate: ``test``, and the others together as ``val``.
+        others: The same with the validation interactions of the other items.
+    """
+
+    before: HeteroData
+    after: HeteroData
+    others: HeteroData
+
+
+class Embeddings(Recommender):
+    """Inner products of given representations."""
+
+    def __init__(self, users: Tensor, items: Tensor) -> None:
+        super().__init__(users.size(0), items.size(0))
+        self.users, self.items = torch.nn.Parameter(users), torch.nn.Parameter(items)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The representations as they are."""
+        return self.users, self.items
+
+    def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict:
+        """Nothing is trained."""
+        raise NotImplementedError
+
+
+class SomeItems(Recommender):
+    """Another recommender's ranking of some of its items."""
+
+    def __init__(self, recommender: Recommender, others: slice) -> None:
+        super().__init__(recommender.num_users, recommender.num_items)
+        self.recommender, self.others = recommender, others
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """What the other one returns."""
+        return self.recommender()
+
+    def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict:
+        """Nothing is trained."""
+        raise NotImplementedError
+
+    def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
+        """The scores of these items alone."""
+        score = self.recommender.score(user, representations)
+        score[:, self.others] = -torch.inf
+        return score
+
+
+def main() -> None:
+    """Measure, record, and print the table."""
+    arguments = parse_arguments()
+    if not arguments.table:
+        for dataset in arguments.datasets:
+            for seed in arguments.seeds:
+                add_records(arguments.output, run(arguments, dataset, seed))
+    print(table(json.loads(arguments.output.read_text())))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, help="folder of the Amazon data")
+    parser.add_argument("--text-model", default=DEFAULT_TEXT_MODEL)
+    parser.add_argument("--datasets", nargs="+", default=["baby", "sports"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--max-epochs", type=int, default=500)
+    parser.add_argument(
+        "--runs", type=Path, help="folder of trained models, to go on where one was"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.datasets, arguments.max_epochs = ["synthetic"], QUICK_EPOCHS
+        if arguments.output == RESULTS:
+            arguments.output = Path(tempfile.mkdtemp()) / "new_items.json"
+    elif not arguments.table and arguments.root is None:
+        parser.error("--root, the folder of the Amazon data, is needed")
+    return arguments
+
+
+def run(arguments: argparse.Namespace, dataset: str, seed: int) -> list[dict]:
+    """Train without some items, add them, and rank them."""
+    keys = {"dataset": dataset, "seed": seed, **MODEL}
+    keys |= QUICK if arguments.quick else {"text_model": arguments.text_model}
+    if arguments.root is not None:
+        keys["root"] = arguments.root
+    config = make_config(keys)
+    problem = take_out(load_data(config), seed)
+    model = build_recommender(config, problem.before)
+    settings = config.training_arguments() | {"max_epochs": arguments.max_epochs}
+    folder = arguments.runs and arguments.runs / f"{dataset}-{seed}"
+    result = fit(
+        model,
+        problem.before,
+        **settings,
+        run_dir=folder,
+        resume=folder is not None,
+        progress=lambda line: print(line, flush=True),
+    )
+    first = problem.before["item"].num_nodes
+    records = []
+    for method in METHODS:
+        recommender = make(method, model, problem, seed)
+        record = {"dataset": dataset, "seed": seed, "method": method}
+        record |= {
+            "new_items": recommender.num_items - first,
+            "epoch": result.best_epoch,
+        }
+        alone = SomeItems(recommender, slice(first))
+        without = SomeItems(recommender, slice(first, None))
+        for split in ("val", "test"):
+            record[f"{split}_new"] = evaluate(alone, problem.after, split)
+            record[split] = evaluate(recommender, problem.after, split)
+        record["others_before"] = evaluate(without, problem.others, "val")
+        record["others"] = evaluate(recommender, problem.others, "val")
+        print(record, flush=True)
+        records.append(record)
+    return records
+
+
+def make(method: str, model: Recommender, problem: Problem, seed: int) -> Recommender:
+    """A recommender of all items by one of the methods."""
+    before, after = problem.before, problem.after
+    if method == "random":
+        generator = torch.Generator().manual_seed(seed)
+        sizes = (after["user"].num_nodes, 8), (after["item"].num_nodes, 8)
+        return Embeddings(*(torch.randn(*size, generator=generator) for size in sizes))
+    if method == "text":
+        return text_similarity(after)
+    if method == "model":
+        return model.add_items(after)
+    names = {"heads": None, "all": None}.get(method, [method])
+    heads = build_heads(before) if names is None else build_heads(before, names)
+    base = model if method == "all" else None
+    recommender = HeadedRecommender(base, before, heads)
+    fit_head_weights(recommender, before)
+    return recommender.add_items(after)
+
+
+def text_similarity(data: HeteroData) -> Embeddings:
+    """The mean cosine of an item's text features and those of a user's history."""
+    x = torch.nn.functional.normalize(data["item"].x_text, dim=1)
+    history = UserItems.from_data(data, "train")
+    users = x.new_zeros(history.num_users, x.size(1))
+    users.index_add_(0, history.rows(), x[history.item])
+    return Embeddings(users / history.count.clamp(min=1)[:, None], x)
+
+
+def take_out(data: HeteroData, seed: int) -> Problem:
+    """Take a random share of the items with values and text out, and add them."""
+    num_items = data["item"].num_nodes
+    edges = item_value_edges(data)
+    known = torch.zeros(num_items, dtype=torch.bool)
+    known[edges[0]] = True
+    known &= (data["item"].x_text != 0).any(dim=1)
+    eligible = known.nonzero().view(-1)
+    order = torch.randperm(
+        eligible.numel(), generator=torch.Generator().manual_seed(seed)
+    )
+    new = eligible[order[: round(SHARE * eligible.numel())]].sort().values
+    old = torch.ones(num_items, dtype=torch.bool)
+    old[new] = False
+    place = torch.full((num_items,), -1)
+    place[old] = torch.arange(int(old.sum()))
+    place[new] = torch.arange(int(old.sum()), num_items)
+    before = keep_items(data, old, place)
+    after = AddItems(
+        describe(data, new),
+        features={
+            name.removeprefix("x_"): x[new]
+            for name, x in data["item"].items()
+            if name.startswith("x_")
+        },
+    )(before)
+    remaining = after.clone()
+    wanted = {}
+    for name, edge_index in data[INTERACTS].items():
+        user, item = edge_index
+        chosen = ~old[item]
+        wanted[name] = torch.stack([user[chosen], place[item[chosen]]])
+    store = after[INTERACTS]
+    store.test_edge_index = wanted["test_edge_index"]
+    others = [wanted["edge_index"], wanted["val_edge_index"]]
+    store.val_edge_index = torch.cat(others, dim=1)
+    return Problem(before, after, remaining)
+
+
+def keep_items(data: HeteroData, kept: Tensor, place: Tensor) -> HeteroData:
+    """The graph of some of the items, with their numbers among these."""
+    result = HeteroData()
+    result["user"].update(data["user"].to_dict())
+    for name, value in data["item"].items():
+        if isinstance(value, list):
+            result["item"][name] = [value[i] for i in kept.nonzero().view(-1).tolist()]
+        elif isinstance(value, Tensor):
+            result["item"][name] = value[kept]
+        else:
+            result["item"][name] = value
+    result["item"].num_nodes = int(kept.sum())
+    result["value"].update(data["value"].to_dict())
+    for edge_type in data.edge_types:
+        if edge_type[2] == "value" and edge_type[0] == "item":
+            item, value = data[edge_type].edge_index
+            edges = torch.stack([place[item[kept[item]]], value[kept[item]]])
+            result[edge_type].edge_index = edges
+    for name, (user, item) in data[INTERACTS].items():
+        result[INTERACTS][name] = torch.stack(
+            [user[kept[item]], place[item[kept[item]]]]
+        )
+    return AddItemKNN(k=10, attrs=["x_text"])(result)
+
+
+def describe(data: HeteroData, items: Tensor) -> pd.DataFrame:
+    """The ids, titles and factor values of some items, as a shop would give them."""
+    store = data["value"]
+    rows = [
+        {"id": data["item"].id[i], "title": data["item"].title[i]}
+        for i in items.tolist()
+    ]
+    place = {i: row for row, i in enumerate(items.tolist())}
+    for item, value in item_value_edges(data).t().tolist():
+        if item in place:
+            factor = store.factor_name[store.factor[value]]
+            rows[place[item]].setdefault(factor, []).append(store.name[value])
+    return pd.DataFrame(rows)
+
+
+def add_records(path: Path, records: list[dict]) -> None:
+    """Add records; those of the same dataset, seed and method give way to them."""
+
+    def key(record: dict) -> tuple:
+        return record["dataset"], record["seed"], record["method"]
+
+    known = json.loads(path.read_text()) if path.is_file() else []
+    new = {key(record) for record in records}
+    known = [record for record in known if key(record) not in new]
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(known + records, indent=1) + "\n")
+
+
+def table(records: list[dict]) -> str:
+    """The records as a table, means over the draws of new items."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["dataset"], record["method"]].append(record)
+    lines = [
+        "| dataset | method | new items alone: R@20 | N@20 | all items: R@20 | N@20 "
+        "| other items: R@20 before | after | draws |",
+        "|" + "---|" * 9,
+    ]
+    for (dataset, method), runs in groups.items():
+        cells = [dataset, method]
+        for split in ("test_new", "test"):
+            for name in ("recall@20", "ndcg@20"):
+                cells.append(
+                    f"{mean(run[split][name] for run in runs):.4f}".lstrip("0")
+                )
+        lines.append("| " + " | ".join([*cells, str(len(runs))]) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

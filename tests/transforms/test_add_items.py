@@ -1,0 +1,168 @@
+"""New items join a graph by their ids, values, texts and features."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch_geometric.data import HeteroData
+
+from mars_pyg import (
+    AddFactorValues,
+    AddItems,
+    DataError,
+    Factor,
+    FactorProfiles,
+    FactorSchema,
+    SyntheticFactorDataset,
+)
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes = 1
+    data["item"].num_nodes = 2
+    data["item"].id = ["a", "b"]
+    data["item"].title = ["Red mug", ""]
+    data["item"].x_text = torch.eye(2)
+    data["user", "interacts", "item"].edge_index = torch.tensor([[0], [1]])
+    schema = FactorSchema(
+        factors=[
+            Factor(name="colour", values=["red", "blue"]),
+            Factor(name="brand"),
+            Factor(name="use", values=["tea", "soup"], multiple=True),
+        ]
+    )
+    table = pd.DataFrame(
+        {"itemID": ["a"], "colour": ["red"], "brand": ["acme"], "use": ["tea|soup"]}
+    )
+    profiles = FactorProfiles.from_table(table, schema, ["a", "b"])
+    return AddFactorValues({"text": profiles})(data)
+
+
+def values_of(data: HeteroData, item: int) -> set[tuple[str, str]]:
+    store = data["value"]
+    edges = data["item", "text_value", "value"].edge_index
+    return {
+        (store.factor_name[store.factor[v]], store.name[v])
+        for v in edges[1, edges[0] == item].tolist()
+    }
+
+
+def test_items_are_appended(data: HeteroData) -> None:
+    before = data.clone()
+    rows = [
+        {"id": "c", "title": "Blue bowl", "colour": "blue", "use": ["soup", "tea"]},
+        {"id": "d", "brand": "newco", "colour": None, "use": " soup |tea"},
+        {"id": "e", "brand": math.nan, "use": "soup"},
+    ]
+    features = {"text": torch.tensor([[0.5, 0.5], [0.0, 0.0], [1.0, 0.0]])}
+    after = AddItems(rows, features=features)(data)
+    assert after.validate()
+    assert after["item"].num_nodes == 5
+    assert after["item"].id == ["a", "b", "c", "d", "e"]
+    assert after["item"].title == ["Red mug", "", "Blue bowl", "", ""]
+    assert after["item"].x_text.tolist() == [[1, 0], [0, 1], [0.5, 0.5], [0, 0], [1, 0]]
+    assert values_of(after, 2) == {("colour", "blue"), ("use", "soup"), ("use", "tea")}
+    assert values_of(after, 3) == {("brand", "newco"), ("use", "soup"), ("use", "tea")}
+    assert values_of(after, 4) == {("use", "soup")}
+    # The nodes that were there keep their numbers, and the graph before is as it was.
+    assert after["value"].name == [*before["value"].name, "newco"]
+    assert after["value"].factor.tolist() == [*before["value"].factor.tolist(), 1]
+    assert data["item"].num_nodes == 2
+    assert data["value"].name == before["value"].name
+    for edge_type in before.edge_types:
+        for item in range(2):
+            assert values_of(after, item) == values_of(before, item)
+        edge_index = data[edge_type].edge_index
+        assert torch.equal(edge_index, before[edge_type].edge_index)
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "words"),
+    [
+        ([{"id": "c", "colour": "bleu"}], {}, r"row 2, field 'colour'.*'blue'"),
+        ([{"id": "c"}, {"id": "d", "use": "lunch"}], {}, r"row 3, field 'use'.*lunch"),
+        (
+            [{"id": "c", "brand": "x"}],
+            {"open_factors": []},
+            r"row 2, field 'brand'.*'x'",
+        ),
+        ([{"id": "a"}], {}, "row 2, field 'id'.*already"),
+        ([{"id": "c"}, {"id": "c"}], {}, "row 3, field 'id'.*already"),
+        ([{"id": " "}], {}, "row 2, field 'id'.*empty"),
+        ([{"title": "mug"}], {}, "field 'id'.*no ids"),
+        ([{"id": "c", "color": "red"}], {}, r"field 'color'.*\['colour'\]"),
+        ([{"id": "c", "title": "mug"}], {}, "field 'text'.*'features'"),
+        (
+            [{"id": "c"}],
+            {"features": {"text": torch.ones(1, 3)}},
+            r"field 'x_text'.*\[1, 2\]",
+        ),
+        (
+            [{"id": "c"}],
+            {"features": {"text": torch.tensor([[0.0, math.nan]])}},
+            "field 'x_text'.*row 0",
+        ),
+        (
+            [{"id": "c"}],
+            {"features": {"image": torch.ones(1, 2)}},
+            "field 'x_image'.*no x_image",
+        ),
+        (
+            [{"id": "c", "colour": "red"}],
+            {"modality": "image"},
+            r"field 'modality'.*\['text'\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    data: HeteroData, rows: list, arguments: dict, words: str
+) -> None:
+    before = data.clone()
+    with pytest.raises(DataError, match=words):
+        AddItems(rows, **arguments)(data)
+    assert data.to_dict().keys() == before.to_dict().keys()
+    assert data["item"].id == before["item"].id
+    assert data["value"].name == before["value"].name
+
+
+def test_what_items_have_besides_is_refused(data: HeteroData) -> None:
+    data["item"].price = torch.ones(2)
+    with pytest.raises(DataError, match="field 'price'"):
+        AddItems([{"id": "c"}])(data)
+
+
+def test_text_features_come_from_the_encoder_of_the_graph(
+    data: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data["item"].text_encoder = "some/model"
+    asked = []
+
+    def encode(texts: list[str], model: str) -> tuple[str, torch.Tensor]:
+        asked.append((list(texts), model))
+        return model, torch.full((len(texts), 2), 0.25)
+
+    monkeypatch.setattr("mars_pyg.transforms.add_items.text_features", encode)
+    after = AddItems([{"id": "c", "title": "mug"}])(data)
+    assert asked == [(["mug"], "some/model")]
+    assert after["item"].x_text[2].tolist() == [0.25, 0.25]
+    monkeypatch.setattr(
+        "mars_pyg.transforms.add_items.text_features",
+        lambda texts, model: ("tfidf", torch.zeros(len(texts), 2)),
+    )
+    with pytest.raises(DataError, match="'text_model'"):
+        AddItems([{"id": "c", "title": "mug"}])(data)
+
+
+def test_a_dataset_with_two_modalities_takes_items() -> None:
+    data = SyntheticFactorDataset(num_users=30, num_items=20)[0]
+    row = {"id": "new", "brand": "Unheard Of", "material": "steel"}
+    after = AddItems([row])(data)
+    assert after.validate()
+    names = {after["value"].name[v] for v in range(after["value"].num_nodes)}
+    assert names - set(data["value"].name) == {"Unheard Of"}
+    assert values_of(after, 20) == {("brand", "Unheard Of"), ("material", "steel")}
