@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from served_data import make_recommender
 
-from mars_pyg import BPR, HeadedRecommender, LightGCN, Popularity
+from mars_pyg import BPR, AddItems, HeadedRecommender, LightGCN, Popularity
 from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.serving import RetrievalIndex
 from mars_pyg.user_items import UserItems
@@ -106,6 +106,23 @@ def test_a_search_finds_the_best_scores(data, weight, k):
             torch.testing.assert_close(score, expected.values)
             known = score > -torch.inf
             assert torch.equal(item[known], expected.indices[known])
+
+
+def test_new_items_are_served_and_fold_in_users(data):
+    recommender = make_recommender(data).double()
+    rows = [{"id": "n1", "product_type": "tent"}, {"id": "n2", "brand": "Unheard Of"}]
+    extended = AddItems(rows)(data)
+    after = recommender.add_items(extended).double()
+    assert_same_scores(after, extended, torch.arange(20), torch.float64)
+    # An item says what it said, a new one what those that it is like say.
+    before = RetrievalIndex.from_recommender(recommender, data).fold_in.item
+    item = RetrievalIndex.from_recommender(after, extended).fold_in.item
+    torch.testing.assert_close(item[:80], before)
+    neighbors = after.base.neighbor[0][after.base.like[0]]
+    torch.testing.assert_close(item[80], before[neighbors].mean(dim=0))
+    # The other is like none.
+    assert not after.base.like[1].any()
+    assert not item[81].any()
 
 
 def test_tensors_are_the_index(data):
