@@ -7,10 +7,11 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
+from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_similarity import similar_items
 from mars_pyg.nn.item_terms import ItemTerms, Term
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.user_items import split_edges
+from mars_pyg.user_items import UserItems, split_edges
 
 
 class AddedItems(Recommender):
@@ -86,6 +87,22 @@ class AddedItems(Recommender):
             )
 
         return ItemTerms(terms.users, [*terms.terms, Term("similar")], vectors)
+
+    def fit_fold_in(
+        self, representations: tuple[Tensor, Tensor], history: UserItems
+    ) -> FoldIn:
+        """See :class:`Recommender`; what an item says of its users is kept.
+
+        A new item says what those that it is like say, in the mean.
+        """
+        users, items = representations
+        num_items = self.base.num_items
+        before = UserItems(history.ptr, history.item, num_items)
+        fold_in = self.base.fit_fold_in((users, items[:num_items]), before)
+        near = fold_in.item[self.neighbor] * self.like[:, :, None]
+        number = self.like.sum(dim=1).clamp(min=1)
+        mean = near.sum(dim=1) / number[:, None]
+        return FoldIn(torch.cat([fold_in.item, mean]))
 
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor

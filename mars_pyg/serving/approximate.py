@@ -36,8 +36,8 @@ class ApproximateSearch:
 
     Args:
         index: The retrieval index.
-        searcher: faiss's index of the vectors of :meth:`vectors`;
-            :obj:`None` to build it. (default: :obj:`None`)
+        searcher: An index of faiss that :meth:`write` wrote; :obj:`None` to build it.
+            (default: :obj:`None`)
         factory: The form of the index that is built, as ``faiss.index_factory`` takes
             it; :obj:`"auto"` for a plain one of up to 10,000 items, and else an
             inverted file. An inverted file searches an eighth of its lists.

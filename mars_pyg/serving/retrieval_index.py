@@ -227,6 +227,44 @@ class RetrievalIndex:
         """Score every item for some users ``[B, N]``."""
         return self.sparse_score(users).add_(users.dense @ self.dense.t())
 
+    def search(
+        self, users: UserVectors, k: int, left_out: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        r"""Find the best items of one user, exactly.
+
+        The similarity of content, the widest block, is computed only for items that may
+        be among the best: it is within :math:`\sum_m | w_m | \| \bar{\mathbf{z}}^m_u
+        \|` of zero, as features have a length of one.
+
+        Args:
+            users: The vectors of the user, of ``B = 1``.
+            k: Number of items.
+            left_out: Items that are no candidates, indices ``[E]`` or a mask ``[N]``.
+
+        Returns:
+            Scores, best first, and items, each ``[min(k, N)]``. What is no candidate
+            has a score of minus infinity.
+        """
+        width = self._feature_start
+        plain, features = users.dense[0, :width], users.dense[0, width:]
+        score = self.sparse_score(users)[0].add_(self.dense[:, :width] @ plain)
+        score[left_out] = -torch.inf
+        k = min(k, self.num_items)
+        item = None
+        if features.numel():
+            blocks = features.split(self.similarity_width)
+            bound = sum(float(block.norm()) for block in blocks)
+            # With room for rounding.
+            least = float(score.topk(k).values[-1]) - 2.001 * bound
+            item = (score >= least).nonzero().view(-1)
+            if item.numel() > self.num_items // 4:
+                # A product with all items is faster than one with so many.
+                score, item = score + self.dense[:, width:] @ features, None
+            else:
+                score = score[item] + self.dense[item, width:] @ features
+        top, place = score.topk(k)
+        return top, place if item is None else item[place]
+
     def sparse_score(self, users: UserVectors) -> Tensor:
         """The part of the sparse columns ``[B, N]``."""
         place, target, value = self._sparse_entries(users)
@@ -284,10 +322,15 @@ class RetrievalIndex:
     def _num_factors(self) -> int:
         return self.affinity_weight.numel()
 
+    @property
+    def _feature_start(self) -> int:
+        """Where the columns of features start."""
+        return self.width + self._num_factors + self.popularity_weight.numel()
+
     def _mean_features(self, history: UserItems) -> list[Tensor]:
         """The weighted mean of the features of each history, by modality."""
         blocks = []
-        start = self.width + self._num_factors + self.popularity_weight.numel()
+        start = self._feature_start
         row = history.rows()
         for weight, width in zip(
             self.similarity_weight, self.similarity_width, strict=True

@@ -136,11 +136,11 @@ class ServedRecommender:
         if self.approximate is not None and allowed is None:
             score, item = self.approximate.search(users, k, left_out)
         else:
-            total = self.index.score(users)[0]
-            total[left_out] = -torch.inf
             if allowed is not None:
-                total[~allowed] = -torch.inf
-            score, item = total.topk(min(k, self.num_items))
+                barred = ~allowed
+                barred[left_out] = True
+                left_out = barred
+            score, item = self.index.search(users, k, left_out)
         return self._describe(score, item, seen)
 
     def item(self, name: str) -> ItemDescription:

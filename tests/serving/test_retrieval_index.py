@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from served_data import make_recommender
 
-from mars_pyg import BPR, HeadedRecommender, LightGCN, Popularity
+from mars_pyg import BPR, AddItems, HeadedRecommender, LightGCN, Popularity
 from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.serving import RetrievalIndex
 from mars_pyg.user_items import UserItems
@@ -84,6 +84,45 @@ def test_a_history_scores_as_the_heads_say(data):
     # Of an empty history there is the popularity alone.
     popularity = recommender.heads["popularity"].score(history)[1]
     torch.testing.assert_close(score[1], popularity)
+
+
+@pytest.mark.parametrize("weight", [1e-3, 0.3, 1.0, 30.0, -1.0])
+@pytest.mark.parametrize("k", [1, 10, 80, 100])
+def test_a_search_finds_the_best_scores(data, weight, k):
+    recommender = make_recommender(data).double()
+    recommender.heads["similarity"].weight.data.fill_(weight)
+    index = RetrievalIndex.from_recommender(recommender, data)
+    train = UserItems.from_data(data, "train")
+    for u in range(30):
+        history = train.take(torch.tensor([u]))
+        users = index.user_vectors(history)
+        expected = index.score(users)[0]
+        expected[history.item] = -torch.inf
+        expected = expected.topk(min(k, 80))
+        mask = torch.zeros(80, dtype=torch.bool)
+        mask[history.item] = True
+        for left_out in (history.item, mask):
+            score, item = index.search(users, k, left_out)
+            torch.testing.assert_close(score, expected.values)
+            known = score > -torch.inf
+            assert torch.equal(item[known], expected.indices[known])
+
+
+def test_new_items_are_served_and_fold_in_users(data):
+    recommender = make_recommender(data).double()
+    rows = [{"id": "n1", "product_type": "tent"}, {"id": "n2", "brand": "Unheard Of"}]
+    extended = AddItems(rows)(data)
+    after = recommender.add_items(extended).double()
+    assert_same_scores(after, extended, torch.arange(20), torch.float64)
+    # An item says what it said, a new one what those that it is like say.
+    before = RetrievalIndex.from_recommender(recommender, data).fold_in.item
+    item = RetrievalIndex.from_recommender(after, extended).fold_in.item
+    torch.testing.assert_close(item[:80], before)
+    neighbors = after.base.neighbor[0][after.base.like[0]]
+    torch.testing.assert_close(item[80], before[neighbors].mean(dim=0))
+    # The other is like none.
+    assert not after.base.like[1].any()
+    assert not item[81].any()
 
 
 def test_tensors_are_the_index(data):
