@@ -214,7 +214,7 @@ class HeadOptions(BaseModel):
         None, ge=1, description="entries of EASE that are kept for an item"
     )
     ease_solver: Literal["auto", "dense", "local"] | None = Field(
-        None, description="how EASE is solved; dense for up to 30,000 items"
+        None, description="how EASE is solved; dense for up to 10,000 items"
     )
 
 

@@ -59,7 +59,7 @@ class EASE(ScoreHead):
         num_entries (int, optional): Entries of :math:`\mathbf{B}` that are kept for
             each item, the largest ones; :obj:`None` for all. (default: :obj:`256`)
         solver (str, optional): :obj:`"dense"`, :obj:`"local"`, or :obj:`"auto"`: dense
-            for up to 30,000 items. (default: :obj:`"auto"`)
+            for up to 10,000 items. (default: :obj:`"auto"`)
         num_neighbors (int, optional): :math:`m` of the local form.
             (default: :obj:`128`)
 

@@ -11,7 +11,7 @@ from mars_pyg.heads.item_kernel import ItemKernel
 from mars_pyg.heads.item_weights import ItemWeights
 
 #: Up to so many items the closed form is taken unless another one is asked for.
-DENSE_ITEMS = 30_000
+DENSE_ITEMS = 10_000
 #: Rows that are handled at once.
 BLOCK = 1024
 
