@@ -99,9 +99,14 @@ def train_baseline(
         heads = build_heads(data, **config.head_arguments())
         recommender = HeadedRecommender(recommender, data, heads)
         metrics["weights"] = fit_head_weights(recommender, data)
+    options = {
+        "k": config.k,
+        "chunk_size": config.chunk_size,
+        "num_users": config.num_eval_users,
+    }
     if "val" not in metrics or config.head_names:
-        metrics["val"] = evaluate(recommender, data, "val", config.k)
-    metrics["test"] = evaluate(recommender, data, "test", config.k)
+        metrics["val"] = evaluate(recommender, data, "val", **options)
+    metrics["test"] = evaluate(recommender, data, "test", **options)
     return metrics, Run(config, data, recommender.eval())
 
 

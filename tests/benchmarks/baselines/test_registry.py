@@ -18,7 +18,7 @@ CONTENT = [name for name, baseline in BASELINES.items() if baseline.needs_conten
 
 @pytest.fixture(scope="module")
 def shop() -> HeteroData:
-    data = SyntheticFactorDataset(100, 60, seed=0)[0]
+    data = SyntheticFactorDataset(300, 150, seed=0)[0]
     del data["item"].x_image
     return data
 
@@ -38,9 +38,9 @@ def test_learns(shop: HeteroData, name: str) -> None:
     result = fit(
         model,
         shop,
-        max_epochs=6,
-        validate_every=3,
-        batch_size=320,
+        max_epochs=10,
+        validate_every=5,
+        batch_size=960,
         learning_rate=0.02,
         accelerator="cpu",
         progress=False,
@@ -54,8 +54,8 @@ def test_learns(shop: HeteroData, name: str) -> None:
 
 def test_ease_is_ready(shop: HeteroData) -> None:
     model = BASELINES["ease"].make(shop)
-    # A random ranking finds less than half.
-    assert evaluate(model, shop)["recall@20"] > 0.5
+    # A random ranking finds some 15 %.
+    assert evaluate(model, shop)["recall@20"] > 0.25
 
 
 @pytest.mark.parametrize("name", TRAINED)
