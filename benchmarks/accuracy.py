@@ -77,7 +77,7 @@ DEFAULT_MODELS = ("bpr", "lightgcn", "structure", "mars", "ease", "mars_heads")
 #: Datasets without items.tsv, of which there are no features and factors.
 WITHOUT_CONTENT = ("clothing",)
 #: Models that are compared with ``mars_heads``, user by user.
-RIVALS = ("ease", "lightgcn", "structure")
+RIVALS = ("ease", "lightgcn", "structure", *BASELINE_MODELS)
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 QUICK = {"dataset": "synthetic", "max_epochs": 20, "batch_size": 1024}
 

@@ -48,8 +48,8 @@ class Baseline:
 def make_ease(data: HeteroData, l2: float = 300.0) -> HeadedRecommender:
     """:class:`~mars_pyg.heads.EASE` without factor cliques, and alone.
 
-    The paper searches ``l2`` from 100 to 1,000. Of each item the 256 largest entries
-    are kept.
+    The paper's ``l2`` are from 200 to 1,000. Of each item the 256 largest entries are
+    kept, where the paper keeps all.
     """
     head = EASE(data["item"].num_nodes, l2, clique_weight=0.0).fit(data)
     return HeadedRecommender(None, data, [head])

@@ -67,8 +67,9 @@ class BM3(LightGCN):
         self.content_weight = content_weight
         self.projections = projections(self, self.modalities, embedding_dim)
         self.predictor = torch.nn.Linear(embedding_dim, embedding_dim)
-        for linear in (self.predictor, *self.projections.values()):
-            torch.nn.init.xavier_normal_(linear.weight)
+        for name, parameter in self.named_parameters():
+            if name.startswith(("predictor", "projections")) and parameter.dim() == 2:
+                torch.nn.init.xavier_normal_(parameter)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Compute the predictions of the users ``[U, d]`` and the items ``[N, d]``."""

@@ -103,6 +103,21 @@ def cosine_weights(x: Tensor, matrix: SparseMatrix) -> Tensor:
     return cosine.masked_fill(matrix.rows() == matrix.col, 1.0)
 
 
+def cosine_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The nearest items, and their normalised cosines.
+
+    Args:
+        x: Features ``[N, D]``.
+        k: Neighbours of an item, itself included.
+
+    Returns:
+        The edges of :func:`nearest_items`, and their weights ``[E]``, float64.
+    """
+    edge_index = nearest_items(x, k)
+    cosine = cosine_weights(x.double(), item_matrix(edge_index, x.size(0)))
+    return edge_index, normalized(edge_index, x.size(0), cosine)
+
+
 class _EdgeProducts(torch.autograd.Function):
     """For each entry of a matrix, the inner product of the rows that it ties."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from baselines.content import (
+    cosine_graph,
     cosine_weights,
     item_matrix,
     nearest_items,
@@ -87,15 +88,11 @@ class LATTICE(LightGCN):
         self.modality_logits = torch.nn.Parameter(torch.zeros(len(self.modalities)))
         self._graphs["original"] = {}
         for modality in self.modalities:
-            x = self.get_buffer(f"x_{modality}")
-            edge_index = nearest_items(x, num_neighbors)
-            matrix = item_matrix(edge_index, self.num_items)
-            weight = normalized(
-                edge_index, self.num_items, cosine_weights(x.double(), matrix)
+            edges, weight = cosine_graph(
+                self.get_buffer(f"x_{modality}"), num_neighbors
             )
-            self._graphs["original"][modality] = item_matrix(
-                edge_index, self.num_items, weight
-            )
+            matrix = item_matrix(edges, self.num_items, weight)
+            self._graphs["original"][modality] = matrix
         self._learned: dict[str, tuple[Tensor, SparseMatrix]] | None = None
 
     def start_epoch(self, generator: torch.Generator) -> None:
@@ -111,7 +108,7 @@ class LATTICE(LightGCN):
             learned = self._find_neighbors()
         original = self.graphs()["original"]
         share = self.modality_logits.softmax(dim=0)
-        graphs = []
+        graphs: list[tuple[SparseMatrix, Tensor | None, Tensor]] = []
         for modality, alpha in zip(self.modalities, share, strict=True):
             edge_index, matrix = learned[modality]
             cosine = cosine_weights(self._project(modality), matrix)
@@ -123,8 +120,8 @@ class LATTICE(LightGCN):
         h = self.item_embedding.weight
         for _ in range(self.num_item_layers):
             out = torch.zeros_like(h)
-            for matrix, weight, scale in graphs:
-                out = out + scale * matrix.matmul(h, weight)
+            for graph, entries, scale in graphs:
+                out = out + scale * graph.matmul(h, entries)
             h = out
         return users, items + F.normalize(h, dim=1)
 

@@ -99,7 +99,7 @@ def train_baseline(
         heads = build_heads(data, **config.head_arguments())
         recommender = HeadedRecommender(recommender, data, heads)
         metrics["weights"] = fit_head_weights(recommender, data)
-    options = {
+    options: dict[str, Any] = {
         "k": config.k,
         "chunk_size": config.chunk_size,
         "num_users": config.num_eval_users,

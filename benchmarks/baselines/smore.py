@@ -11,10 +11,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
 from baselines.content import (
-    cosine_weights,
+    cosine_graph,
     item_matrix,
-    nearest_items,
-    normalized,
     projections,
     register_features,
 )
@@ -211,11 +209,10 @@ class SMORE(LightGCN):
         for modality in self.modalities:
             x = self.get_buffer(f"x_{modality}")
             k = num_neighbors or NUM_NEIGHBORS.get(modality, NUM_NEIGHBORS["text"])
-            edges.append(nearest_items(x, k))
-            matrix = item_matrix(edges[-1], self.num_items)
-            cosine = cosine_weights(x.double(), matrix)
-            weights.append(normalized(edges[-1], self.num_items, cosine))
-            graphs[modality] = item_matrix(edges[-1], self.num_items, weights[-1])
+            edge_index, weight = cosine_graph(x, k)
+            graphs[modality] = item_matrix(edge_index, self.num_items, weight)
+            edges.append(edge_index)
+            weights.append(weight)
         union, largest = coalesce(
             torch.cat(edges, dim=1), torch.cat(weights), self.num_items, reduce="max"
         )
