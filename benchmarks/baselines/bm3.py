@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from baselines.content import projections, register_features
+from baselines.content import mean_of_known, projections, register_features
 from mars_pyg.nn import LightGCN
 
 
@@ -37,7 +37,7 @@ class BM3(LightGCN):
     **Departures.** :math:`\mu` and the regularisation, of norms and not of squares, are
     those of the authors' code. The cosine knows no length, so that squares of a weight
     of 0.1 would take all representations to zero. The features are fixed, which their
-    code trains on.
+    code trains on, and an item without features is left out of the losses of content.
 
     Args:
         data (HeteroData): The graph, with features :obj:`x_<modality>` of the items.
@@ -83,14 +83,15 @@ class BM3(LightGCN):
         users, items = self._represent()
         row, column = users[user], items[positive]
         target = self._target(column)
-        interaction = self._distance(row, target) + self._distance(
-            column, self._target(row)
-        )
+        interaction = (
+            self._distance(row, target) + self._distance(column, self._target(row))
+        ).mean()
         content = interaction.new_zeros(())
         for modality, projection in self.projections.items():
-            z = projection(self.get_buffer(f"x_{modality}")[positive])
-            content = content + self._distance(z, target)
-            content = content + self._distance(z, self._target(z))
+            x = self.get_buffer(f"x_{modality}")[positive]
+            z = projection(x)
+            distance = self._distance(z, target) + self._distance(z, self._target(z))
+            content = content + mean_of_known(distance, x)
         norm = (users.norm() + items.norm()) / self.num_items
         loss = interaction + self.content_weight * content + self.regularization * norm
         return {"loss": loss, "interaction": interaction, "content": content}
@@ -103,5 +104,5 @@ class BM3(LightGCN):
         return self.dropout(h.detach())
 
     def _distance(self, h: Tensor, target: Tensor) -> Tensor:
-        """The mean over a batch of one minus the cosine of prediction and target."""
-        return 1 - F.cosine_similarity(self.predictor(h), target, dim=1).mean()
+        """One minus the cosine of prediction and target ``[B]``."""
+        return 1 - F.cosine_similarity(self.predictor(h), target, dim=1)

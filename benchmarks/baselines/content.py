@@ -41,17 +41,31 @@ def register_features(module: torch.nn.Module, data: HeteroData) -> list[str]:
 
 
 def projections(
-    module: torch.nn.Module, modalities: list[str], embedding_dim: int
+    module: torch.nn.Module,
+    modalities: list[str],
+    embedding_dim: int,
+    bias: bool = True,
 ) -> torch.nn.ModuleDict:
-    """A linear map ``[D, d]`` with a bias for the features of each modality."""
+    """A linear map for the features of each modality, from ``[D]`` to ``[d]``."""
     return torch.nn.ModuleDict(
         {
             modality: torch.nn.Linear(
-                module.get_buffer(f"x_{modality}").size(1), embedding_dim
+                module.get_buffer(f"x_{modality}").size(1), embedding_dim, bias
             )
             for modality in modalities
         }
     )
+
+
+def mean_of_known(loss: Tensor, *features: Tensor) -> Tensor:
+    """The mean of a loss over the rows whose features are all known; else zero.
+
+    Args:
+        loss: The loss of each row ``[B]``.
+        features: Features ``[B, D]``; a row of zeros is a missing one.
+    """
+    known = torch.stack([(x != 0).any(dim=1) for x in features]).all(dim=0)
+    return (loss * known).sum() / known.sum().clamp(min=1)
 
 
 @torch.no_grad()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from baselines.content import (
     item_matrix,
+    mean_of_known,
     nearest_items,
     normalized,
     projections,
@@ -36,12 +38,15 @@ class FREEDOM(LightGCN):
     .. math::
         \mathcal{L} = \ell (\mathbf{e}_u, \mathbf{g}_i, \mathbf{g}_j) + \lambda \sum_m
         \ell (\mathbf{e}_u, \mathbf{z}^m_i, \mathbf{z}^m_j), \qquad
-        \mathbf{z}^m_i = \mathbf{W}_m \mathbf{x}^m_i + \mathbf{b}_m, \qquad
+        \mathbf{z}^m_i = \mathbf{W}_m \mathbf{x}^m_i, \qquad
         \ell (\mathbf{e}, \mathbf{a}, \mathbf{b}) = - \ln \sigma (\langle \mathbf{e},
         \mathbf{a} \rangle - \langle \mathbf{e}, \mathbf{b} \rangle).
 
+    The paper adds a bias to :math:`\mathbf{z}^m`, which cancels in :math:`\ell`.
+
     **Departures.** The features are fixed, which the authors' code trains on. An item
-    without features is its own only neighbour. The embeddings can be regularised,
+    without features is its own only neighbour, and its triplets are left out of the
+    second part of the loss. The embeddings can be regularised,
     which the paper does not do.
 
     Args:
@@ -79,7 +84,7 @@ class FREEDOM(LightGCN):
         self.modalities = register_features(self, data)
         self.num_item_layers = num_item_layers
         self.content_weight = content_weight
-        self.projections = projections(self, self.modalities, embedding_dim)
+        self.projections = projections(self, self.modalities, embedding_dim, bias=False)
         edges, weights = [], []
         for modality, weight in self._modality_weights(image_weight).items():
             edge_index = nearest_items(self.get_buffer(f"x_{modality}"), num_neighbors)
@@ -107,10 +112,10 @@ class FREEDOM(LightGCN):
         rows = users[user]
         content = bpr.new_zeros(())
         for modality, projection in self.projections.items():
-            z = projection(self.get_buffer(f"x_{modality}"))
-            content = content + self.bpr(
-                (rows * z[positive]).sum(dim=1), (rows * z[negative]).sum(dim=1)
-            )
+            x = self.get_buffer(f"x_{modality}")
+            pair = x[positive], x[negative]
+            better, worse = ((rows * projection(z)).sum(dim=1) for z in pair)
+            content = content + mean_of_known(F.softplus(worse - better), *pair)
         loss = bpr + self.content_weight * content
         return {"loss": loss, "bpr": bpr, "content": content}
 

@@ -69,7 +69,8 @@ class SMORE(LightGCN):
     its own under another filter. A batch is contrasted in groups of 2,048, the authors'
     batch size, so that the negatives are as many as theirs and memory does not grow
     with the square of a batch. The features are fixed, which their code trains on; an
-    item without features is its own only neighbour; negative cosines are zero. The L2
+    item without features is its own only neighbour, and its gate that of the bias;
+    negative cosines are zero. The L2
     regularisation is that of :class:`~mars_pyg.nn.LightGCN`, of embeddings, where
     theirs is of what comes out of the layers.
 
