@@ -21,8 +21,11 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
+from baselines import BASELINES
+from baselines.runs import describe_baseline, make_config_keys, train_baseline
 
 from mars_pyg.config import TrainConfig, make_config
 from mars_pyg.features import DEFAULT_TEXT_MODEL
@@ -44,7 +47,7 @@ STRUCTURE = {
     "heads": [],
 }
 HEADS = ["affinity", "ease", "popularity", "similarity"]
-MODELS: dict[str, dict[str, object]] = {
+MODELS: dict[str, dict[str, Any]] = {
     "bpr": {"model": "bpr"},
     "lightgcn": {"model": "lightgcn"},
     "structure": STRUCTURE,
@@ -60,11 +63,21 @@ MODELS: dict[str, dict[str, object]] = {
     "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
     "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
 }
+#: BPR, LightGCN and EASE are above: they are models and a head of the package.
+BASELINE_MODELS = {
+    name: {**make_config_keys(name), "baseline": name, "arguments": {}}
+    for name in BASELINES
+    if name not in MODELS
+}
+MODELS |= BASELINE_MODELS
+MODELS |= {
+    f"{name}_heads": {**keys, "heads": HEADS} for name, keys in BASELINE_MODELS.items()
+}
 DEFAULT_MODELS = ("bpr", "lightgcn", "structure", "mars", "ease", "mars_heads")
 #: Datasets without items.tsv, of which there are no features and factors.
 WITHOUT_CONTENT = ("clothing",)
 #: Models that are compared with ``mars_heads``, user by user.
-RIVALS = ("ease", "lightgcn", "structure")
+RIVALS = ("ease", "lightgcn", "structure", *BASELINE_MODELS)
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 QUICK = {"dataset": "synthetic", "max_epochs": 20, "batch_size": 1024}
 
@@ -141,7 +154,7 @@ def run_all(arguments: argparse.Namespace) -> None:
             if dataset in WITHOUT_CONTENT and needs_content:
                 continue
             for seed in arguments.seeds:
-                settings = describe(make(arguments, dataset, model, seed))
+                settings = describe(make(arguments, dataset, model, seed), model)
                 records = read_records(arguments.output)
                 if any(
                     (r["dataset"], r["model"], r["seed"]) == (dataset, model, seed)
@@ -194,13 +207,14 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.runs or Path(temporary)
         folder = folder / f"{dataset}-{model}-{seed}"
-        metrics = train(
-            config,
-            folder,
-            resume=True,
-            progress=lambda line: print(line, flush=True),
-        )
-        trained = load_run(folder)
+        if "baseline" in MODELS[model]:
+            keys = MODELS[model]
+            metrics, trained = train_baseline(
+                keys["baseline"], keys["arguments"], config, folder, show
+            )
+        else:
+            metrics = train(config, folder, resume=True, progress=show)
+            trained = load_run(folder)
     user, recall, ndcg = evaluate_users(trained.recommender, trained.data, "test")
     record = {
         "dataset": dataset,
@@ -208,7 +222,7 @@ def run(arguments: argparse.Namespace) -> None:
         "seed": seed,
         "valid": metrics["val"],
         "test": metrics["test"],
-        "config": describe(config),
+        "config": describe(config, model),
     }
     if "epochs" in metrics:
         record |= {
@@ -232,6 +246,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
+def show(line: str) -> None:
+    """Print a line of progress at once."""
+    print(line, flush=True)
+
+
 def make(
     arguments: argparse.Namespace, dataset: str, model: str, seed: int
 ) -> TrainConfig:
@@ -239,10 +258,18 @@ def make(
     keys = {"dataset": dataset, "text_model": arguments.text_model, "seed": seed}
     if arguments.root is not None:
         keys["root"] = arguments.root
-    return make_config({**keys, **MODELS[model], **(QUICK if arguments.quick else {})})
+    return make_config(
+        {**keys, **model_keys(model), **(QUICK if arguments.quick else {})}
+    )
 
 
-def describe(config: TrainConfig) -> dict[str, object]:
+def model_keys(model: str) -> dict[str, object]:
+    """The keys of a configuration that a model sets."""
+    keys = MODELS[model].items()
+    return {name: key for name, key in keys if name not in ("baseline", "arguments")}
+
+
+def describe(config: TrainConfig, model: str) -> dict[str, object]:
     """Everything that a result depends on: the resolved keys, but for local paths."""
     # The data's own profiles are read, so that those of the package do not matter, and
     # no epoch has as many steps as would make batches grow.
@@ -250,7 +277,11 @@ def describe(config: TrainConfig) -> dict[str, object]:
     keys = config.resolve().model_dump(mode="json", exclude_none=True, exclude=left_out)
     if not keys["heads"]:
         del keys["heads"]
-    return {**keys, "text_model": Path(config.text_model).name}
+    keys["text_model"] = Path(config.text_model).name
+    if "baseline" in MODELS[model]:
+        own = MODELS[model]
+        keys = describe_baseline(own["baseline"], own["arguments"], keys)
+    return keys
 
 
 def read_records(path: Path) -> list[dict]:

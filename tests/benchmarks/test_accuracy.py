@@ -10,11 +10,14 @@ from types import ModuleType
 
 import pytest
 
+from mars_pyg.errors import DataError
+
 FILE = Path(__file__).parents[2] / "benchmarks" / "accuracy.py"
 
 
 @pytest.fixture
 def accuracy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FILE.parent))
     spec = importlib.util.spec_from_file_location("accuracy", FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -73,11 +76,84 @@ def test_records_and_table(
 def test_recorded_configurations_are_those_of_the_models(accuracy: ModuleType) -> None:
     """What the repository records was run with the settings that the script has."""
     for record in accuracy.read_records(accuracy.RESULTS):
+        model = record["model"]
         config = accuracy.make_config(
             {
                 "dataset": record["dataset"],
                 "seed": record["seed"],
-                **accuracy.MODELS[record["model"]],
+                **accuracy.model_keys(model),
             }
         )
-        assert record["config"] == accuracy.describe(config)
+        assert record["config"] == accuracy.describe(config, model)
+
+
+def test_baselines_have_records_of_the_same_form(
+    accuracy: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = {**accuracy.MODELS["freedom"], "arguments": {"num_layers": 1}}
+    monkeypatch.setitem(accuracy.MODELS, "freedom", own)
+    output, runs = tmp_path / "accuracy.json", tmp_path / "runs"
+    command = ["accuracy.py", "--quick", "--output", str(output), "--runs", str(runs)]
+    command += ["--models", "structure", "freedom", "vbpr_heads"]
+    monkeypatch.setattr(sys, "argv", command)
+    accuracy.main()
+    structure, freedom, headed = json.loads(output.read_text())
+    assert set(structure) == set(freedom) == set(headed) - {"weights"}
+    assert freedom["config"]["baseline"] == "freedom"
+    assert freedom["config"]["arguments"]["num_layers"] == 1
+    assert freedom["config"]["arguments"]["edge_dropout"] == 0.8
+    assert "semantic_weight" not in freedom["config"]
+    own_keys = {"baseline", "arguments"}
+    training = set(freedom["config"]) - own_keys
+    assert {"learning_rate", "batch_size", "text_model", "seed"} < training
+    same = training & set(structure["config"])
+    assert all(freedom["config"][key] == structure["config"][key] for key in same)
+    assert len(headed["weights"]) > 3
+    assert "vbpr_heads" in capsys.readouterr().out
+
+    accuracy.main()
+    assert capsys.readouterr().out.count("recorded before") == 3
+
+    # The folder of the run is of other settings than the new ones.
+    other = {**own, "arguments": {"num_layers": 3}}
+    monkeypatch.setitem(accuracy.MODELS, "freedom", other)
+    with pytest.raises(DataError, match="other settings"):
+        accuracy.main()
+
+
+def test_a_baseline_goes_on_where_it_was(
+    accuracy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from baselines import LATTICE
+
+    def run(name: str) -> dict:
+        output = tmp_path / name / "accuracy.json"
+        command = ["accuracy.py", "--quick", "--output", str(output)]
+        command += ["--runs", str(tmp_path / name), "--models", "lattice"]
+        monkeypatch.setattr(sys, "argv", command)
+        accuracy.main()
+        return json.loads(output.read_text())[0]
+
+    quick = {**accuracy.QUICK, "max_epochs": 4, "validate_every": 2}
+    monkeypatch.setattr(accuracy, "QUICK", quick)
+    whole = run("whole")
+    start_epoch, epochs = LATTICE.start_epoch, []
+
+    def stop(self, generator) -> None:  # type: ignore[no-untyped-def]
+        epochs.append(len(epochs))
+        if len(epochs) == 4:
+            raise ConnectionError("the machine is gone")
+        start_epoch(self, generator)
+
+    monkeypatch.setattr(LATTICE, "start_epoch", stop)
+    with pytest.raises(ConnectionError):
+        run("halves")
+    # Epochs from the third on come again.
+    halves = run("halves")
+    assert halves["valid"] == whole["valid"]
+    assert halves["test"] == whole["test"]
+    assert halves["best_epoch"] == whole["best_epoch"]
+    assert len(epochs) == 4 + 2
