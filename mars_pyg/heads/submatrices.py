@@ -71,7 +71,4 @@ class Submatrices:
             For each entry its place in :obj:`row`, and the place of the entry itself,
             both ``[E']``, int64.
         """
-        start, count = self.rows.ptr[row], self.rows.ptr[row + 1] - self.rows.ptr[row]
-        place = torch.arange(row.numel()).repeat_interleave(count)
-        before = count.cumsum(0) - count
-        return place, torch.arange(place.numel()) + (start - before)[place]
+        return self.rows.places(row)
