@@ -24,6 +24,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from baselines import BASELINES
 from baselines.runs import describe_baseline, make_config_keys, train_baseline
 
@@ -185,7 +186,7 @@ def run_process(
 
 def users_file(output: Path, dataset: str, model: str, seed: int) -> Path:
     """Where the metrics of each test user of a run are kept."""
-    return output.with_suffix("") / f"{dataset}-{model}-{seed}.npz"
+    return output.with_suffix("") / f"{dataset}-{model}-{seed}.parquet"
 
 
 def keep_users(
@@ -193,7 +194,7 @@ def keep_users(
 ) -> None:
     """Keep the metrics of each test user beside the records."""
     with atomic_path(users_file(arguments.output, dataset, model, seed)) as temporary:
-        shutil.copyfile(record.with_suffix(".npz"), temporary)
+        shutil.copyfile(record.with_suffix(".parquet"), temporary)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -238,11 +239,13 @@ def run(arguments: argparse.Namespace) -> None:
             name: round(weight, 4) for name, weight in metrics["weights"].items()
         }
     arguments.record.write_text(json.dumps(record))
-    np.savez_compressed(
-        arguments.record.with_suffix(".npz"),
-        user=user.numpy().astype(np.int32),
-        recall=recall.numpy().astype(np.float32),
-        ndcg=ndcg.numpy().astype(np.float32),
+    columns = {
+        "user": user.numpy().astype(np.int32),
+        "recall": recall.numpy().astype(np.float32),
+        "ndcg": ndcg.numpy().astype(np.float32),
+    }
+    pd.DataFrame(columns).to_parquet(
+        arguments.record.with_suffix(".parquet"), compression="zstd", index=False
     )
 
 
@@ -370,13 +373,14 @@ def comparison(output: Path) -> str:
 
 def user_metrics(output: Path, dataset: str, model: str) -> dict | None:
     """The metrics of each test user, the means over the seeds of a model."""
-    files = sorted(output.with_suffix("").glob(f"{dataset}-{model}-*.npz"))
+    files = sorted(output.with_suffix("").glob(f"{dataset}-{model}-*.parquet"))
     if not files:
         return None
-    runs = [np.load(file) for file in files]
+    runs = [pd.read_parquet(file) for file in files]
     result: dict = {"seeds": len(runs)}
     for name in ("recall", "ndcg"):
-        result[name] = np.mean([run[name].astype(np.float64) for run in runs], axis=0)
+        values = [run[name].to_numpy(np.float64) for run in runs]
+        result[name] = np.mean(values, axis=0)
     return result
 
 
