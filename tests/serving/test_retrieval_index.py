@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from heads.factor_data import make_data, problems
+from factor_data import make_data, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served_data import make_recommender
