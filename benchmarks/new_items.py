@@ -85,8 +85,12 @@ class Embeddings(Recommender):
         return self.users, self.items
 
     def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict:
-        """Nothing is trained."""
-        raise NotImplementedError
+        """Nothing.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("what is compared here is trained already")
 
 
 class SomeItems(Recommender):
@@ -101,8 +105,12 @@ class SomeItems(Recommender):
         return self.recommender()
 
     def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> dict:
-        """Nothing is trained."""
-        raise NotImplementedError
+        """Nothing.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("what is compared here is trained already")
 
     def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
         """The scores of these items alone."""
