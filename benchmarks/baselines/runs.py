@@ -52,6 +52,7 @@ def train_baseline(
     config: TrainConfig,
     folder: Path,
     progress: Callable[[str], None] | bool = True,
+    test: bool = True,
 ) -> tuple[dict[str, Any], Run]:
     """Train a baseline, add the heads of the configuration, and evaluate it once.
 
@@ -63,6 +64,7 @@ def train_baseline(
         config: The configuration, of which the data, the heads and the training count.
         folder: The folder of the run.
         progress: See :func:`~mars_pyg.training.fit`.
+        test: Whether the test split is read.
 
     Returns:
         The metrics, as :func:`mars_pyg.runs.train` gives them, and the run.
@@ -106,7 +108,8 @@ def train_baseline(
     }
     if "val" not in metrics or config.head_names:
         metrics["val"] = evaluate(recommender, data, "val", **options)
-    metrics["test"] = evaluate(recommender, data, "test", **options)
+    if test:
+        metrics["test"] = evaluate(recommender, data, "test", **options)
     return metrics, Run(config, data, recommender.eval())
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import MLP
 
+from mars_pyg.nn.fused_semantic_loss import fused_semantic_loss
+
 
 class SemanticDecoder(torch.nn.Module):
     r"""The semantic decoder :math:`\psi` of the MARS paper (Eq. 9).
@@ -59,6 +61,22 @@ class SemanticDecoder(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits of every value ``[N, V]``."""
         return self.mlp(x)
+
+    def loss(self, x: Tensor, label: tuple[Tensor, Tensor], known: Tensor) -> Tensor:
+        """The sum over items of :class:`~mars_pyg.nn.SemanticFactorLoss` (Eq. 10).
+
+        The logits of all values are made block by block, and not kept.
+
+        Args:
+            x: Item embeddings ``[N, d]``.
+            label: The row and the value of each label that is one, by rows, each
+                ``[P]``, int64.
+            known: Whether an item has a value under a factor ``[N, K]``, bool.
+        """
+        *hidden, last = self.mlp.lins
+        for layer in hidden:
+            x = self.mlp.act(layer(x))
+        return fused_semantic_loss(x, last.weight, last.bias, label, known, self.factor)
 
     def predict(self, x: Tensor) -> Tensor:
         """The likeliest value of each factor ``[N, K]``, -1 where it has none."""

@@ -15,7 +15,7 @@ from mars_pyg.modalities import RESERVED, feature_modalities, is_feature_modalit
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.light_gcn import LightGCN
-from mars_pyg.nn.losses import MARSLoss, SemanticFactorLoss, ViewConsistencyLoss
+from mars_pyg.nn.losses import MARSLoss, ViewConsistencyLoss
 from mars_pyg.nn.mars_conv import MARSConv
 from mars_pyg.nn.mars_terms import content_terms
 from mars_pyg.nn.view_graphs import factor_graphs, structure_graphs
@@ -160,7 +160,6 @@ class MARS(LightGCN):
         self.factor_source = factor_source
         self.semantic_items = semantic_items
         self.loss_sum = MARSLoss(semantic_weight, view_weight)
-        self.semantic_loss = SemanticFactorLoss()
         self.view_loss = ViewConsistencyLoss()
 
         for modality in self.content_modalities:
@@ -296,9 +295,8 @@ class MARS(LightGCN):
                     index = index[order[:MAX_SEMANTIC_ITEMS]]
             else:
                 index = torch.arange(self.num_items, device=user.device)
-            target, mask = self._labels(index)
-            logits = self.decoder((items if content is None else content)[index])
-            parts["semantic"] = self.semantic_loss(logits, target, mask)
+            rows = items if content is None else content
+            parts["semantic"] = self._semantic_loss(rows, index)
         if self._needs_view_loss():
             parts["view"] = self.view_loss(list(views.values()))
         loss = self.loss_sum(parts["bpr"], parts.get("semantic"), parts.get("view"))
@@ -385,18 +383,21 @@ class MARS(LightGCN):
             return stacked.mean(dim=1)
         return (self.view_gate(stacked).softmax(dim=1) * stacked).sum(dim=1)
 
-    def _labels(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The multi-hot labels of some items, and which are known, both ``[B, V]``."""
+    def _semantic_loss(self, content: Tensor, index: Tensor) -> Tensor:
+        """The mean loss of some items; one of which nothing is known adds none."""
+        assert self.decoder is not None
         graph: FactorGraph = self._graphs["factors"]["union"]
+        known = graph.present[index]
+        described = known.any(dim=1)
+        item = index[described]
         ptr = graph.incidence.ptr.long()
-        start, count = ptr[index], ptr[index + 1] - ptr[index]
-        row = torch.arange(index.numel(), device=index.device).repeat_interleave(count)
+        start, count = ptr[item], ptr[item + 1] - ptr[item]
+        row = torch.arange(item.numel(), device=index.device).repeat_interleave(count)
         before = count.cumsum(0) - count
         offset = torch.arange(row.numel(), device=index.device) - before[row]
         value = graph.incidence.col.index_select(0, start[row] + offset).long()
-        target = torch.zeros(index.numel(), graph.num_values, device=index.device)
-        target[row, value] = 1.0
-        return target, graph.present[index][:, graph.factor]
+        total = self.decoder.loss(content[item], (row, value), known[described])
+        return total / max(index.numel(), 1)
 
 
 def prepare_features(x: Tensor) -> Tensor:

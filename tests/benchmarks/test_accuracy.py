@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from mars_pyg.errors import DataError
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "accuracy.py"
+from mars_pyg.features import DEFAULT_TEXT_MODEL as TEXT_MODEL
 
 
 @pytest.fixture
-def accuracy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FILE.parent))
-    spec = importlib.util.spec_from_file_location("accuracy", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    tiny = {"num_users": 40, "num_items": 30, "max_epochs": 5, "accelerator": "cpu"}
-    monkeypatch.setattr(module, "QUICK", {"dataset": "synthetic", **tiny})
+def accuracy(training_runs: ModuleType) -> ModuleType:
+    import accuracy
 
-    def run_here(arguments, dataset, model, seed):  # type: ignore[no-untyped-def]
-        arguments.record = arguments.output.parent / "record.json"
-        one = {"datasets": [dataset], "models": [model], "seeds": [seed]}
-        module.run(type(arguments)(**{**vars(arguments), **one}))
-        module.keep_users(arguments, arguments.record, dataset, model, seed)
-        return json.loads(arguments.record.read_text())
-
-    monkeypatch.setattr(module, "run_process", run_here)
-    return module
+    return accuracy
 
 
 def test_records_and_table(
@@ -73,18 +60,22 @@ def test_records_and_table(
     assert json.loads(output.read_text()) == records
 
 
-def test_recorded_configurations_are_those_of_the_models(accuracy: ModuleType) -> None:
+def test_recorded_configurations_are_those_of_the_models(
+    accuracy: ModuleType, training_runs: ModuleType
+) -> None:
     """What the repository records was run with the settings that the script has."""
     for record in accuracy.read_records(accuracy.RESULTS):
         model = record["model"]
-        config = accuracy.make_config(
-            {
-                "dataset": record["dataset"],
-                "seed": record["seed"],
-                **accuracy.model_keys(model),
-            }
+        job = accuracy.Job(
+            record["dataset"],
+            model,
+            record["seed"],
+            accuracy.MODELS[model],
+            accuracy.chosen_point(model),
         )
-        assert record["config"] == accuracy.describe(config, model)
+        arguments = Namespace(root=None, quick=False, text_model=TEXT_MODEL)
+        config = training_runs.make(arguments, job)
+        assert record["config"] == training_runs.describe(config, job)
 
 
 def test_baselines_have_records_of_the_same_form(
@@ -125,7 +116,10 @@ def test_baselines_have_records_of_the_same_form(
 
 
 def test_a_baseline_goes_on_where_it_was(
-    accuracy: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    accuracy: ModuleType,
+    training_runs: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from baselines import LATTICE
 
@@ -137,8 +131,8 @@ def test_a_baseline_goes_on_where_it_was(
         accuracy.main()
         return json.loads(output.read_text())[0]
 
-    quick = {**accuracy.QUICK, "max_epochs": 4, "validate_every": 2}
-    monkeypatch.setattr(accuracy, "QUICK", quick)
+    quick = {**training_runs.QUICK, "max_epochs": 4, "validate_every": 2}
+    monkeypatch.setattr(training_runs, "QUICK", quick)
     whole = run("whole")
     start_epoch, epochs = LATTICE.start_epoch, []
 

@@ -16,6 +16,7 @@ from mars_pyg import (
     MARS,
     LightGCN,
     MARSConv,
+    SemanticFactorLoss,
 )
 from mars_pyg.nn.mars import prepare_features
 
@@ -366,11 +367,42 @@ def test_semantic_loss_takes_a_sample_of_a_large_batch(
 ) -> None:
     model = make(data)
     seen = []
+    loss = model.decoder.loss
     monkeypatch.setattr(
-        model.decoder, "forward", lambda x: seen.append(len(x)) or model.decoder.mlp(x)
+        model.decoder, "loss", lambda x, *rest: seen.append(len(x)) or loss(x, *rest)
     )
     user, item = torch.arange(12) % 5, torch.arange(12)
     model.loss(user, item, item.flip(0))
     monkeypatch.setattr("mars_pyg.nn.mars.MAX_SEMANTIC_ITEMS", 7)
     model.loss(user, item, item.flip(0))
     assert seen == [12, 7]
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_semantic_loss_is_that_of_all_logits(
+    data: HeteroData, hidden: int | None
+) -> None:
+    """Eq. 9 and 10 of the layers and labels as they are defined."""
+    model = make(data, decoder_hidden_channels=hidden).double()
+    user, positive = torch.arange(6) % 5, torch.arange(6)
+    negative = torch.arange(6) + 3
+    found = model.loss(user, positive, negative)["semantic"]
+    graph = model.graphs()["factors"]["union"]
+    rows = graph.incidence.rows(), graph.incidence.col.long()
+    target = torch.zeros(NUM_ITEMS, graph.num_values, dtype=torch.float64)
+    target[rows] = 1
+    item = torch.cat([positive, negative]).unique()
+    mask = graph.present[:, graph.factor]
+    logits = model.decoder(model.item_content())
+    expected = SemanticFactorLoss()(logits[item], target[item], mask[item])
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    pairs = zip(
+        torch.autograd.grad(found, parameters, allow_unused=True),
+        torch.autograd.grad(expected, parameters, allow_unused=True),
+        strict=True,
+    )
+    for one, other in pairs:
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)

@@ -1,0 +1,161 @@
+"""What each part of MARS adds: Figure 2 of the paper, and each head taken away.
+
+The parts of the paper are taken out of the paper's MARS (``mars_paper``), and heads out
+of MARS with heads, whose weights are fitted anew. Nothing is chosen here.
+
+    python benchmarks/ablations.py --root DATA --text-model MODEL --seeds 0 1 2
+    python benchmarks/ablations.py --table       # table, csv and plot of the records
+    python benchmarks/ablations.py --quick       # synthetic data, a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from accuracy import HEADS, MODELS
+from figures import COLOURS, MUTED, drawing, format_mean, interval, markdown, write_csv
+from training_runs import (
+    Job,
+    add_arguments,
+    check_arguments,
+    read_records,
+    record_jobs,
+)
+
+RESULTS = Path(__file__).parent / "results" / "ablations.json"
+DATASETS = ("baby", "sports", "synthetic")
+#: The names of the paper's Figure 2, and what they change.
+PARTS: dict[str, dict[str, Any]] = {
+    "MARS": {},
+    "w/o FP": {"semantic_weight": 0.0},
+    "w/o CL": {"view_weight": 0.0},
+    "w/o MM": {"modalities": ["id"]},
+    "r/p SG": {"item_graphs": "concat"},
+    "r/p SF": {"factor_source": "clusters"},
+    "w/o SG": {"item_graphs": "none"},
+}
+WITHOUT_HEAD = {
+    f"w/o {head}": [other for other in HEADS if other != head] for head in HEADS
+}
+GROUPS = {
+    "the paper's MARS": list(PARTS),
+    "MARS with heads": ["MARS with heads", *WITHOUT_HEAD, "w/o heads"],
+}
+SHOWN = ("recall@20", "ndcg@20")
+
+
+def main() -> None:
+    """Run what has no record yet, then print the table and draw."""
+    arguments = parse_arguments()
+    if not arguments.table:
+        record_jobs(arguments, make_jobs(arguments))
+    report(arguments.output)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser, RESULTS)
+    parser.add_argument("--datasets", nargs="+", default=["baby"], choices=DATASETS)
+    parser.add_argument(
+        "--models", nargs="+", default=[*PARTS, *GROUPS["MARS with heads"]]
+    )
+    arguments = parser.parse_args()
+    check_arguments(parser, arguments)
+    if arguments.quick:
+        arguments.datasets = ["synthetic"]
+    return arguments
+
+
+def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
+    """The runs to make; those with heads share one training."""
+    mars, headed = MODELS["mars"], MODELS["mars_heads"]
+    for dataset in arguments.datasets:
+        for seed in arguments.seeds:
+            for model in arguments.models:
+                if model in PARTS:
+                    keys = {**MODELS["mars_paper"], **PARTS[model]}
+                    training = folder_name("mars_paper", model if PARTS[model] else "")
+                    yield Job(dataset, model, seed, keys, training=training)
+                    continue
+                # What is there of the training, with any heads.
+                twins = ["mars", "mars_heads"]
+                if model in WITHOUT_HEAD:
+                    keys = {**headed, "heads": WITHOUT_HEAD[model]}
+                    training = folder_name("mars_heads", model)
+                else:
+                    keys = mars if model == "w/o heads" else headed
+                    training = "mars" if model == "w/o heads" else "mars_heads"
+                yield Job(dataset, model, seed, keys, training=training, twins=twins)
+
+
+def folder_name(base: str, part: str) -> str:
+    """The name of a run's folder."""
+    return base + "".join(f"_{word}" for word in part.replace("/", "").split())
+
+
+def report(output: Path) -> None:
+    """Print the table of the records, and write it as csv and as a plot."""
+    groups = defaultdict(list)
+    for record in read_records(output):
+        groups[record["dataset"], record["model"]].append(record)
+    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+        rows, numbers = [], []
+        for base, models in GROUPS.items():
+            for model in models:
+                records = groups.get((dataset, model), [])
+                if not records:
+                    continue
+                row = {"": model, "seeds": len(records)}
+                number = {"dataset": dataset, "of": base, "model": model}
+                number["seeds"] = len(records)
+                for split in ("valid", "test"):
+                    for name in SHOWN:
+                        values = [record[split][name] for record in records]
+                        row[f"{split} {name}"] = format_mean(values)
+                        number[f"{split} {name}"] = mean(values)
+                        number[f"{split} {name} interval"] = interval(values)
+                rows.append(row)
+                numbers.append(number)
+        print(f"{dataset}\n\n{markdown(rows)}\n")
+        stem = output.with_name(f"{output.stem}_{dataset}")
+        write_csv(numbers, stem.with_suffix(".csv"))
+        plot(numbers, dataset, stem.with_suffix(".png"))
+
+
+def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:
+    """Bars of test Recall@20, with the 95 % interval over the seeds."""
+    title = f"What each part adds, Amazon {dataset.capitalize()}"
+    bases = [base for base in GROUPS if any(row["of"] == base for row in rows)]
+    with drawing(
+        path, title, (11, 5), ncols=len(bases), squeeze=False, sharey=True
+    ) as (
+        _,
+        axes,
+    ):
+        for axis, base, colour in zip(axes[0], bases, COLOURS, strict=False):
+            own = [row for row in rows if row["of"] == base]
+            heights = [row["test recall@20"] for row in own]
+            axis.bar(
+                [row["model"] for row in own],
+                heights,
+                yerr=[row["test recall@20 interval"] for row in own],
+                color=[colour, *[MUTED] * (len(own) - 1)],
+                capsize=4,
+            )
+            axis.axhline(heights[0], color=colour, lw=1, ls="--")
+            axis.set_title(base, loc="left")
+            axis.tick_params(axis="x", rotation=40)
+            axis.grid(visible=False, axis="x")
+        axes[0, 0].set_ylabel("test Recall@20")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What the figures of the benchmarks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+
+from mars_pyg.files import atomic_path
+
+#: Colours that people of any colour vision tell apart (Okabe and Ito).
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
+MUTED = "#9aa0a6"
+
+
+@contextmanager
+def drawing(
+    path: Path, title: str, size: tuple[float, float], **subplots: Any
+) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes, written when the block ends.
+
+    Args:
+        path: The png file.
+        title: What stands above all axes.
+        size: Width and height in inches; text is readable at half the width of a page.
+        subplots: Arguments of ``matplotlib.pyplot.subplots``.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    style = {
+        "font.size": 13,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": "#e5e5e5",
+        "legend.frameon": False,
+    }
+    with plt.rc_context(style):
+        figure, axes = plt.subplots(figsize=size, layout="constrained", **subplots)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=15, fontweight="bold")
+        yield figure, axes
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
+        plt.close(figure)
+
+
+def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows as csv."""
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Rows as a table, of the columns of the first one."""
+    names = list(rows[0]) if rows else []
+    lines = [names, ["---"] * len(names)]
+    lines += [[str(row.get(name, "")) for name in names] for row in rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def format_mean(values: Sequence[float]) -> str:
+    """Mean and deviation over seeds, without the zero before the point."""
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{mean(values):.4f}{spread}".replace("0.", ".")
+
+
+def interval(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean over seeds; zero for one seed."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return 0.0
+    quantile = t.ppf(0.975, len(values) - 1)
+    return float(quantile * stdev(values) / len(values) ** 0.5)
