@@ -164,7 +164,10 @@ class MARS(LightGCN):
 
         for modality in self.content_modalities:
             features = prepare_features(data["item"][f"x_{modality}"])
-            self.register_buffer(f"x_{modality}", features, persistent=False)
+            # Rows of zeros project to zeros: no time and memory for them.
+            known = (features != 0).any(dim=1).nonzero().view(-1)
+            self.register_buffer(f"x_{modality}", features[known], persistent=False)
+            self.register_buffer(f"known_{modality}", known, persistent=False)
         self._graphs["structure"] = structure_graphs(
             data, self.content_modalities, item_graphs, cooccurrence
         )
@@ -190,8 +193,9 @@ class MARS(LightGCN):
         self.convs = torch.nn.ModuleDict()
         for view in self._view_names():
             if item_input == "features":
-                width = self._features(view).size(1)
-                self.projections[view] = Linear(width, embedding_dim, bias=False)
+                self.projections[view] = Linear(
+                    self._width(view), embedding_dim, bias=False
+                )
             if item_graphs not in ("concat", "none"):
                 self.convs[view] = torch.nn.ModuleList(
                     MARSConv(
@@ -327,31 +331,41 @@ class MARS(LightGCN):
         names = ["joint"] if self.fusion == "joint" else []
         return names + (self.view_modalities if self._needs_views() else [])
 
-    def _features(self, view: str) -> Tensor:
-        r"""The features of a view, the ID last, :math:`\mathbf{z}^m`."""
+    def _width(self, view: str) -> int:
+        """The number of features of a view."""
         if view == "id":
-            return self.item_embedding.weight
-        if view != "joint":
-            return self.get_buffer(f"x_{view}")
-        parts = [self.get_buffer(f"x_{m}") for m in self.content_modalities]
-        if "id" in self.modalities:
-            parts.append(self.item_embedding.weight)
-        return torch.cat(parts, dim=1)
+            return self.embedding_dim
+        if view == "joint":
+            return sum(self._width(modality) for modality in self.modalities)
+        return self.get_buffer(f"x_{view}").size(1)
 
     def _input(self, view: str) -> Tensor:
         r"""Eq. 5, :math:`\mathbf{X} = \mathbf{Z} \mathbf{W}_0` ``[N, d]``."""
         if self.item_input == "id":
             return self.item_embedding.weight
-        weight = self._projection_weight(view)
-        if view != "joint" or "id" not in self.modalities:
-            return torch.nn.functional.linear(self._features(view), weight)
-        # The sum over blocks of W_0: concatenating would copy all features each step.
-        parts = [self._features(modality) for modality in self.modalities]
-        blocks = weight.split([part.size(1) for part in parts], dim=1)
-        x = torch.nn.functional.linear(parts[0], blocks[0])
-        for part, block in zip(parts[1:], blocks[1:], strict=True):
-            x = torch.addmm(x, part, block.t())
+        # The ID comes last, as its block of W_0 does.
+        names = self.modalities if view == "joint" else [view]
+        sizes = [self._width(name) for name in names]
+        blocks = self._projection_weight(view).split(sizes, dim=1)
+        x: Tensor | None = None
+        # The sum over blocks: concatenating would copy all features each step.
+        for name, block in zip(reversed(names), reversed(blocks), strict=True):
+            x = self._add_projection(x, name, block)
+        assert x is not None
         return x
+
+    def _add_projection(self, x: Tensor | None, name: str, weight: Tensor) -> Tensor:
+        """Add the projected features of a modality to those of others."""
+        linear = torch.nn.functional.linear
+        if name == "id":
+            return linear(self.item_embedding.weight, weight)
+        part = linear(self.get_buffer(f"x_{name}"), weight)
+        known = self.get_buffer(f"known_{name}")
+        if known.numel() == self.num_items:
+            return part if x is None else x + part
+        if x is None:
+            x = part.new_zeros(self.num_items, part.size(1))
+        return x.index_add(0, known, part)
 
     def _projection_weight(self, view: str) -> Tensor:
         weight = self.projections[view].weight

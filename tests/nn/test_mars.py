@@ -33,13 +33,21 @@ def value_edges(data: HeteroData, view: str) -> Tensor:
     return torch.cat(edges, dim=1).unique(dim=1)
 
 
+def content_features(model: MARS, modality: str) -> Tensor:
+    """The prepared features, of which the model keeps the known rows."""
+    x = model.get_buffer(f"x_{modality}")
+    out = x.new_zeros(model.num_items, x.size(1))
+    out[model.get_buffer(f"known_{modality}")] = x
+    return out
+
+
 def features(model: MARS, view: str) -> Tensor:
     identity = model.item_embedding.weight
     if view == "id":
         return identity
     if view != "joint":
-        return model.get_buffer(f"x_{view}")
-    parts = [model.get_buffer(f"x_{m}") for m in model.content_modalities]
+        return content_features(model, view)
+    parts = [content_features(model, m) for m in model.content_modalities]
     return torch.cat([*parts, identity], dim=1)
 
 
@@ -260,7 +268,7 @@ def test_start(data: HeteroData) -> None:
     x = features(model, "joint") @ model.projections["joint"].weight.t()
     assert torch.equal(x, model.item_embedding.weight)
     for modality in ("image", "text"):
-        z = model.get_buffer(f"x_{modality}")
+        z = content_features(model, modality)
         assert z.abs().sum(dim=1).max() <= 1 + 1e-6
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     before = model.item_embedding.weight.detach().clone()
@@ -271,7 +279,7 @@ def test_start(data: HeteroData) -> None:
     for modality, block in zip(
         ("image", "text"), weight[:, :-8].split([32, 64], dim=1), strict=True
     ):
-        content = model.get_buffer(f"x_{modality}") @ block.t()
+        content = content_features(model, modality) @ block.t()
         assert 0 < content.abs().max() <= step * (1 + 1e-4)
 
 
