@@ -142,7 +142,8 @@ def record_jobs(arguments: argparse.Namespace, jobs: Iterable[Job]) -> None:
             print(f"{name}: recorded before")
             continue
         print(name, flush=True)
-        add_record(arguments.output, run_process(arguments, job))
+        make_record = run if arguments.quick else run_process
+        add_record(arguments.output, make_record(arguments, job))
 
 
 def run_process(arguments: argparse.Namespace, job: Job) -> dict[str, Any]:
@@ -260,6 +261,7 @@ def describe(config: TrainConfig, job: Job) -> dict[str, object]:
     # The data's own profiles are read, so that those of the package do not matter, and
     # no epoch has as many steps as would make batches grow.
     left_out = {"root", "accelerator", "engine", "shipped_profiles", "max_steps"}
+    left_out.add("profiles")
     keys = config.resolve().model_dump(mode="json", exclude_none=True, exclude=left_out)
     if not keys["heads"]:
         del keys["heads"]

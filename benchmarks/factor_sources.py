@@ -1,0 +1,204 @@
+"""What the factors of a language model add over those that come without one.
+
+MARS, with and without heads, over factors from four sources: profiles that a language
+model assigned, the same values where their words are in an item's texts (``keywords``),
+k-means clusters of the text features, as many and of as many values
+(``clusters``), and none. All have the text graph beside the factors. Catalogue columns
+such as brand and category can be a source too (``mars-pyg factors columns``); the data
+here has none but title and description.
+
+    python benchmarks/factor_sources.py --root DATA --text-model MODEL --seeds 0 1 2
+    python benchmarks/factor_sources.py --table      # table and plot of the records
+    python benchmarks/factor_sources.py --quick      # a generated catalogue, a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from accuracy import MODELS, STRUCTURE
+from figures import COLOURS, drawing, format_mean, interval, markdown, write_csv
+from training_runs import (
+    Job,
+    add_arguments,
+    check_arguments,
+    read_records,
+    record_jobs,
+)
+
+from mars_pyg.config import make_config
+from mars_pyg.factors import (
+    ClusterReasoner,
+    FactorReasoner,
+    ItemCatalogue,
+    KeywordReasoner,
+)
+from mars_pyg.factors.profile_folder import write_profile_folder
+from mars_pyg.runs import load_data
+
+RESULTS = Path(__file__).parent / "results" / "factor_sources.json"
+SOURCES = ("none", "clusters", "keywords", "profiles")
+LABELS = {"none": "no factors", "profiles": "language model"}
+FIELDS = ["title", "description"]
+#: Heads that read no factors.
+OTHER_HEADS = ["ease", "popularity", "similarity"]
+
+
+def main() -> None:
+    """Run what has no record yet, then print the table and draw."""
+    arguments = parse_arguments()
+    if not arguments.table:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = arguments.runs or Path(temporary)
+            record_jobs(arguments, make_jobs(arguments, folder / "profiles"))
+    report(arguments.output)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser, RESULTS)
+    parser.add_argument("--datasets", nargs="+", default=["baby"])
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
+    arguments = parser.parse_args()
+    check_arguments(parser, arguments)
+    if arguments.quick:
+        arguments.datasets = ["synthetic"]
+        # Generated data has the profiles that it was generated from.
+        arguments.sources = ["none", "profiles"]
+    return arguments
+
+
+def make_jobs(arguments: argparse.Namespace, profiles: Path) -> Iterator[Job]:
+    """The runs to make; with and without heads they share a training."""
+    for dataset in arguments.datasets:
+        for source in arguments.sources:
+            own: dict[str, Any] = {}
+            if source in ("clusters", "keywords"):
+                folder = profiles / f"{dataset}-{source}"
+                if not folder.is_dir():
+                    write_profiles(arguments, dataset, source, folder)
+                own = {"profiles": str(folder)}
+            for seed in arguments.seeds:
+                for model in ("mars", "mars_heads"):
+                    keys = {**MODELS[model], **own}
+                    name = model if source == "profiles" else f"{model}_{source}"
+                    others = [name.replace("mars", "mars_heads")]
+                    if model == "mars_heads":
+                        others = [name.replace("mars_heads", "mars")]
+                    if source == "none":
+                        heads = OTHER_HEADS if model == "mars_heads" else []
+                        keys = {**STRUCTURE, "heads": heads}
+                        if heads:
+                            keys["ease_clique_weight"] = 0.0
+                        others.append("structure")
+                    yield Job(
+                        dataset,
+                        f"{model} {source}",
+                        seed,
+                        keys,
+                        training=name,
+                        twins=others,
+                    )
+
+
+def write_profiles(
+    arguments: argparse.Namespace, dataset: str, source: str, folder: Path
+) -> None:
+    """Make the factors of a source in the shape of those of the language model."""
+    keys = {"dataset": dataset, "root": arguments.root, **MODELS["mars"]}
+    data = load_data(make_config({**keys, "text_model": arguments.text_model}))
+    catalogue = ItemCatalogue.from_data(data, "asin")
+    values: dict[str, list[str]] = {name: [] for name in data["value"].factor_name}
+    for name, factor in zip(
+        data["value"].name, data["value"].factor.tolist(), strict=True
+    ):
+        values[data["value"].factor_name[factor]].append(name)
+    reasoner: FactorReasoner
+    if source == "keywords":
+        words = {
+            factor: {name: phrases(name) for name in names}
+            for factor, names in values.items()
+        }
+        reasoner = KeywordReasoner(words, FIELDS)
+    else:
+        reasoner = ClusterReasoner([len(names) for names in values.values()])
+    profiles = reasoner.assign(catalogue)
+    write_profile_folder(folder, profiles, catalogue.ids, "asin")
+
+
+def phrases(value: str) -> list[str]:
+    """The words of a value's name, and their plurals."""
+    parts = re.split(r"[,/()&]| or | and ", value)
+    words = [part.strip() for part in parts if part.strip()]
+    return [form for word in words for form in (word, f"{word}s")]
+
+
+def report(output: Path) -> None:
+    """Print the table of the records, and write it as csv and as a plot."""
+    groups = defaultdict(list)
+    for record in read_records(output):
+        groups[record["dataset"], record["model"]].append(record)
+    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+        rows, numbers = [], []
+        for model in ("mars", "mars_heads"):
+            for source in SOURCES:
+                records = groups.get((dataset, f"{model} {source}"), [])
+                if not records:
+                    continue
+                row: dict[str, Any] = {"model": model}
+                row["factors"] = LABELS.get(source, source)
+                row["seeds"] = len(records)
+                number = {"dataset": dataset, **row}
+                for split in ("valid", "test"):
+                    for name in ("recall@20", "ndcg@20"):
+                        found = [record[split][name] for record in records]
+                        row[f"{split} {name}"] = format_mean(found)
+                        number[f"{split} {name}"] = mean(found)
+                        number[f"{split} {name} interval"] = interval(found)
+                rows.append(row)
+                numbers.append(number)
+        print(f"{dataset}\n\n{markdown(rows)}\n")
+        stem = output.with_name(f"{output.stem}_{dataset}")
+        write_csv(numbers, stem.with_suffix(".csv"))
+        plot(numbers, dataset, stem.with_suffix(".png"))
+
+
+def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:
+    """Bars of test Recall@20 for each source, with the 95 % interval over the seeds."""
+    title = f"Where the factors come from, Amazon {dataset.capitalize()}"
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    names = list(dict.fromkeys(row["factors"] for row in rows))
+    with drawing(path, title, (9, 4.8)) as (_, axis):
+        width = 0.8 / len(models)
+        for place, (model, colour) in enumerate(zip(models, COLOURS, strict=False)):
+            own = [row for row in rows if row["model"] == model]
+            axis.bar(
+                [names.index(row["factors"]) + place * width for row in own],
+                [row["test recall@20"] for row in own],
+                width * 0.92,
+                yerr=[row["test recall@20 interval"] for row in own],
+                color=colour,
+                capsize=4,
+                label=model.replace("mars_heads", "MARS with heads").replace(
+                    "mars", "MARS"
+                ),
+            )
+        middle = (len(models) - 1) * width / 2
+        axis.set_xticks([i + middle for i in range(len(names))], names)
+        axis.grid(visible=False, axis="x")
+        axis.set_ylabel("test Recall@20")
+        axis.legend(loc="lower right", frameon=True)
+
+
+if __name__ == "__main__":
+    main()

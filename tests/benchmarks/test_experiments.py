@@ -1,0 +1,157 @@
+"""The benchmarks of the paper's figures: what they run, write and print."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from mars_pyg.datasets.amazon import AmazonFactorDataset
+
+
+def run(
+    name: str, output: Path, monkeypatch: pytest.MonkeyPatch, *options: str
+) -> None:
+    command = [f"{name}.py", "--output", str(output), *options]
+    monkeypatch.setattr(sys, "argv", command)
+    importlib.import_module(name).main()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "num_rows"),
+    [
+        ("ablations", ["--models", "MARS", "w/o MM", "MARS with heads", "w/o ease"], 4),
+        ("sensitivity", ["--options", "view_weight"], 8),
+        ("factor_sources", [], 4),
+    ],
+)
+def test_writes_records_table_and_plot(
+    name: str,
+    options: list[str],
+    num_rows: int,
+    training_runs: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / f"{name}.json"
+    run(name, output, monkeypatch, "--quick", *options)
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / f"{name}_synthetic.csv")
+    assert len(table) == num_rows
+    assert (table["seeds"] == 1).all()
+    plot = (tmp_path / f"{name}_synthetic.png").read_bytes()
+    assert plot.startswith(b"\x89PNG")
+    for record in json.loads(output.read_text()):
+        recall = f"{record['test']['recall@20']:.4f}".lstrip("0")
+        assert recall in printed
+
+    # The records are all that a table is made of, and nothing is run twice.
+    run(name, output, monkeypatch, "--table")
+    assert capsys.readouterr().out in printed
+    run(name, output, monkeypatch, "--quick", *options)
+    assert capsys.readouterr().out.count("recorded before") == printed.count(" seed ")
+
+
+def test_parts_differ_from_the_whole_in_what_they_say(
+    training_runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ablations
+
+    arguments = ["ablations.py", "--quick", "--seeds", "3"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    parsed = ablations.parse_arguments()
+    jobs = {job.model: job for job in ablations.make_jobs(parsed)}
+    whole = jobs["MARS"].all_keys()
+    for name, change in ablations.PARTS.items():
+        assert jobs[name].all_keys() == {**whole, **change}
+    assert jobs["w/o ease"].all_keys()["heads"] == [
+        "affinity",
+        "popularity",
+        "similarity",
+    ]
+    assert jobs["w/o heads"].all_keys()["heads"] == []
+    # No two runs share a folder.
+    assert len({job.folder for job in jobs.values()}) == len(jobs)
+
+
+def test_heads_are_fitted_to_a_training_that_is_there(
+    training_runs: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs = str(tmp_path / "runs")
+    for model in ("MARS with heads", "w/o heads"):
+        run(
+            "ablations",
+            tmp_path / "ablations.json",
+            monkeypatch,
+            *("--quick", "--runs", runs, "--models", model),
+        )
+    with_heads, without = json.loads((tmp_path / "ablations.json").read_text())
+    assert without["best_epoch"] == with_heads["best_epoch"]
+    assert without["seconds_per_epoch"] is None
+    assert "weights" in with_heads
+    assert "weights" not in without
+
+
+@pytest.mark.parametrize("source", ["keywords", "clusters"])
+def test_sources_have_the_values_of_the_profiles(
+    source: str, training_runs: ModuleType, tmp_path: Path
+) -> None:
+    import factor_sources
+
+    root, folder = tmp_path / "data", tmp_path / "profiles"
+    write_amazon(root)
+    arguments = training_runs.argparse.Namespace(root=root, text_model="tfidf")
+    factor_sources.write_profiles(arguments, "baby", source, folder)
+    data = AmazonFactorDataset(root, "baby", profiles=folder)[0]
+    item, value = data["item", "text_value", "value"].edge_index
+    found = {
+        (data["item"].id[i], data["value"].name[v])
+        for i, v in zip(item.tolist(), value.tolist(), strict=True)
+    }
+    if source == "keywords":
+        # Words, plurals and what a value has in parentheses; d says nothing.
+        assert found == {("a", "cotton"), ("b", "toy (ball, doll)"), ("c", "cotton")}
+    else:
+        own = data["value"].factor.bincount()
+        assert own.tolist() == [2, 2]
+        assert value.numel() == 6
+
+
+def write_amazon(root: Path) -> None:
+    """Four items, three of them with texts and with profiles."""
+    folder = root / "amazon-baby"
+    (folder / "factors").mkdir(parents=True)
+    items = [
+        ("0", "a", "Cotton shirt"),
+        ("1", "b", "Dolls to play with"),
+        ("2", "c", "Blanket, cotton"),
+        ("3", "d", ""),
+    ]
+    lines = ["itemID\tasin\ttitle\tdescription"]
+    lines += ["\t".join([*item, ""]) for item in items]
+    (folder / "items.tsv").write_text("\n".join(lines) + "\n")
+    rows = [
+        f"{u}\t{i}\t5\t0\t{0 if i < 2 else i - 1}" for u in range(3) for i in range(4)
+    ]
+    header = "userID\titemID\trating\ttimestamp\tx_label"
+    (folder / "baby.inter").write_text("\n".join([header, *rows]) + "\n")
+    schema = {
+        "modality": "text",
+        "factors": [
+            {"name": "material", "values": ["cotton", "wool"]},
+            {"name": "kind", "values": ["toy (ball, doll)", "bed"]},
+        ],
+    }
+    (folder / "factors" / "schema.json").write_text(json.dumps(schema))
+    (folder / "factors" / "profiles.tsv").write_text(
+        "asin\tmaterial\tkind\na\tcotton\t\nb\t\ttoy (ball, doll)\nc\tcotton\tbed\n"
+    )
