@@ -129,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
         help="run the grid of each model, on validation of Baby alone",
     )
     arguments = parser.parse_args()
-    if arguments.search and arguments.output == RESULTS:
+    if arguments.search and arguments.output == RESULTS and not arguments.quick:
         arguments.output = SEARCH
     check_arguments(parser, arguments)
     if arguments.search:

@@ -258,10 +258,10 @@ def make(arguments: argparse.Namespace, job: Job) -> TrainConfig:
 
 def describe(config: TrainConfig, job: Job) -> dict[str, object]:
     """Everything that a result depends on: the resolved keys, but for local paths."""
-    # The data's own profiles are read, so that those of the package do not matter, and
-    # no epoch has as many steps as would make batches grow.
-    left_out = {"root", "accelerator", "engine", "shipped_profiles", "max_steps"}
-    left_out.add("profiles")
+    # The data's own profiles are read, so that those of the package do not matter; no
+    # epoch has as many steps as would make batches grow.
+    paths = {"root", "profiles"}
+    left_out = paths | {"accelerator", "engine", "shipped_profiles", "max_steps"}
     keys = config.resolve().model_dump(mode="json", exclude_none=True, exclude=left_out)
     if not keys["heads"]:
         del keys["heads"]
