@@ -6,10 +6,10 @@ the silhouette of the values. Items are those of ``Recommender.forward()``, what
 are made of. An item counts under a factor if it has text and just one value of it, and
 a value if enough items have it. Folds and items are the same for all models.
 
-The text features are a second row to compare with, and LightGCN, which sees no content,
-a third, if its run is there. MARS is given these very values: its items are averages
-over those that share them. That a probe finds them in MARS again says that they are
-kept, not that they are found out.
+The text features stand beside them, and LightGCN, which sees no content, if its run is
+there. MARS is given these very values: its items are averages over those that share
+them. That a probe finds them in MARS again says that they are kept, not that they are
+found out.
 
     python benchmarks/tsne.py --root DATA --text-model MODEL --runs RUNS
     python benchmarks/tsne.py --table            # table, csv and plot of the records
@@ -166,7 +166,7 @@ def measure_runs(
 @torch.no_grad()
 def item_representations(run: Run) -> np.ndarray:
     """What a recommender scores items by ``[N, d]``."""
-    return run.recommender()[1].double().numpy()
+    return run.recommender()[1].double().cpu().numpy()
 
 
 def factor_labels(data: HeteroData) -> dict[str, np.ndarray]:
