@@ -52,7 +52,7 @@ def drawing(
         plt.close(figure)
 
 
-def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+def write_csv(rows: list[dict[str, Any]] | pd.DataFrame, path: Path) -> None:
     """Write rows as csv."""
     with atomic_path(path) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")

@@ -25,7 +25,7 @@ from rankings import held_out_places
 from mars_pyg.config import TrainConfig, make_config, write_config
 from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
-from mars_pyg.runs import CHECKPOINT, CONFIG, STARTED, load_run, train
+from mars_pyg.runs import CHECKPOINT, CONFIG, STARTED, Run, load_run, train
 
 #: What a record says of a training, beside the metrics.
 TRAINING = ("seconds_per_epoch", "peak_mib", "epochs", "best_epoch")
@@ -184,24 +184,9 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, job: Job) -> dict[str, Any]:
     """Train and test one model, and keep where it ranks what was held out."""
-    config, keys = make(arguments, job), job.all_keys()
+    config = make(arguments, job)
     with tempfile.TemporaryDirectory() as temporary:
-        runs = arguments.runs or Path(temporary)
-        folder = runs / job.folder
-        for twin in job.twin_folders:
-            take_training(config, folder, runs / twin)
-        if "baseline" in keys:
-            metrics, trained = train_baseline(
-                keys["baseline"],
-                keys["arguments"],
-                config,
-                folder,
-                show,
-                test=not job.validation_only,
-            )
-        else:
-            metrics = train(config, folder, resume=True, progress=show)
-            trained = load_run(folder)
+        metrics, trained = train_job(arguments, job, arguments.runs or Path(temporary))
     if job.keep_places:
         places = held_out_places(trained.recommender, trained.data)
         with atomic_path(places_file(arguments.output, *job.key)) as path:
@@ -225,6 +210,26 @@ def run(arguments: argparse.Namespace, job: Job) -> dict[str, Any]:
             name: round(weight, 4) for name, weight in metrics["weights"].items()
         }
     return record
+
+
+def train_job(
+    arguments: argparse.Namespace, job: Job, runs: Path
+) -> tuple[dict[str, Any], Run]:
+    """Train and test one model, as far as its folder in ``runs`` holds no more."""
+    config, keys, folder = make(arguments, job), job.all_keys(), runs / job.folder
+    for twin in job.twin_folders:
+        take_training(config, folder, runs / twin)
+    if "baseline" in keys:
+        return train_baseline(
+            keys["baseline"],
+            keys["arguments"],
+            config,
+            folder,
+            show,
+            test=not job.validation_only,
+        )
+    metrics = train(config, folder, resume=True, progress=show)
+    return metrics, load_run(folder)
 
 
 def take_training(config: TrainConfig, folder: Path, twin: Path) -> None:
