@@ -263,7 +263,17 @@ class MARS(LightGCN):
         r"""Each view's own representation :math:`\mathbf{H}^m` ``[N, d]``.
 
         A modality without a graph has none.
+
+        Raises:
+            ValueError: If the model has none, as with :obj:`fusion="joint"` and no view
+                loss, where nothing would train them.
         """
+        if not self._needs_views():
+            raise ValueError(
+                "the model has no views, as with 'fusion=\"joint\"' the view loss alone "
+                "would train them; choose another 'fusion', or a 'view_weight' above "
+                "zero with 'item_input=\"features\"'"
+            )
         return {
             modality: self._encode(modality, self._input(modality))
             for modality in self.view_modalities

@@ -283,6 +283,14 @@ def test_start(data: HeteroData) -> None:
         assert 0 < content.abs().max() <= step * (1 + 1e-4)
 
 
+@pytest.mark.parametrize(
+    "options", [{"view_weight": 0.0}, {"item_input": "id"}, {"item_graphs": "none"}]
+)
+def test_views_that_are_not_there(data: HeteroData, options: dict) -> None:
+    with pytest.raises(ValueError, match="no views"):
+        MARS(data, embedding_dim=8, **options).views()
+
+
 def test_prepared_features() -> None:
     x = torch.randn(6, 4) + 5
     x[2] = 0
