@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -41,3 +43,33 @@ def unit_features(x: Tensor, num_items: int | None = None) -> Tensor:
     known = (x != 0).any(dim=1, keepdim=True)
     mean = x[:num_items].sum(dim=0) / known[:num_items].sum().clamp(min=1)
     return torch.nn.functional.normalize(torch.where(known, x - mean, 0.0), dim=1)
+
+
+def resolve_modalities(data: HeteroData, modalities: Sequence[str] | None) -> list[str]:
+    """The modalities of a model, the ID last.
+
+    Args:
+        data: The graph.
+        modalities: Those to take, ``"id"`` among them or not; :obj:`None` for all.
+
+    Raises:
+        ValueError: If one is not there, or its name cannot be used.
+    """
+    available = feature_modalities(data)
+    unusable = [m for m in available if not is_feature_modality(m)]
+    if unusable:
+        raise ValueError(
+            f"'data' has features 'x_{unusable[0]}'; the name of a modality is an "
+            f"identifier, and none of {list(RESERVED)} or of PyTorch's own; rename it"
+        )
+    if modalities is None:
+        return [*available, "id"]
+    chosen = list(dict.fromkeys(modalities))
+    unknown = [m for m in chosen if m != "id" and m not in available]
+    if unknown or not chosen:
+        raise ValueError(
+            f"'modalities' must name some of {[*available, 'id']}, the modalities of "
+            f"which 'data' has features 'x_<modality>' (got {chosen})"
+        )
+    # The ID comes last, as its block of W_0 does.
+    return [m for m in chosen if m != "id"] + (["id"] if "id" in chosen else [])

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.dense.linear import Linear
 
 from mars_pyg.kernels import FactorGraph, SparseMatrix
-from mars_pyg.modalities import RESERVED, feature_modalities, is_feature_modality
+from mars_pyg.modalities import resolve_modalities, unit_features
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.light_gcn import LightGCN
@@ -153,7 +153,7 @@ class MARS(LightGCN):
                 "'decoder_hidden_channels' must be positive "
                 f"(got {decoder_hidden_channels})"
             )
-        self.modalities = _resolve_modalities(data, modalities)
+        self.modalities = resolve_modalities(data, modalities)
         self.item_graphs = item_graphs
         self.item_input = item_input
         self.fusion = fusion
@@ -270,7 +270,7 @@ class MARS(LightGCN):
         """
         if not self._needs_views():
             raise ValueError(
-                "the model has no views, as with 'fusion=\"joint\"' the view loss alone "
+                "the model has no views: with 'fusion=\"joint\"' the view loss alone "
                 "would train them; choose another 'fusion', or a 'view_weight' above "
                 "zero with 'item_input=\"features\"'"
             )
@@ -434,30 +434,4 @@ def prepare_features(x: Tensor) -> Tensor:
     Args:
         x: Features ``[N, D]``, a row of zeros where an item has none.
     """
-    known = (x != 0).any(dim=1, keepdim=True)
-    mean = x.sum(dim=0) / known.sum().clamp(min=1)
-    centred = torch.where(known, x - mean, 0.0)
-    return torch.nn.functional.normalize(centred, dim=1) / max(x.size(1), 1) ** 0.5
-
-
-def _resolve_modalities(
-    data: HeteroData, modalities: Sequence[str] | None
-) -> list[str]:
-    available = feature_modalities(data)
-    unusable = [m for m in available if not is_feature_modality(m)]
-    if unusable:
-        raise ValueError(
-            f"'data' has features 'x_{unusable[0]}'; the name of a modality is an "
-            f"identifier, and none of {list(RESERVED)} or of PyTorch's own; rename it"
-        )
-    if modalities is None:
-        return [*available, "id"]
-    chosen = list(dict.fromkeys(modalities))
-    unknown = [m for m in chosen if m != "id" and m not in available]
-    if unknown or not chosen:
-        raise ValueError(
-            f"'modalities' must name some of {[*available, 'id']}, the modalities of "
-            f"which 'data' has features 'x_<modality>' (got {chosen})"
-        )
-    # The ID comes last, as its block of W_0 does.
-    return [m for m in chosen if m != "id"] + (["id"] if "id" in chosen else [])
+    return unit_features(x) / max(x.size(1), 1) ** 0.5
