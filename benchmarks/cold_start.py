@@ -69,8 +69,9 @@ METRICS = tuple(f"{name}@{k}" for name in ("recall", "ndcg") for k in CUTS)
 COMPARED = ("recall@20", "ndcg@20")
 OURS = "mars_heads"
 #: The models of the plot; to them comes the best of the other baselines.
-SHOWN = (OURS, "mars", "structure", "lightgcn", "ease")
-COLOURS_OF = {OURS: COLOURS[0], "mars": COLOURS[5]}
+SHOWN = (OURS, "mars", "structure", "lightgcn", "ease_cliques", "ease")
+#: Models with factors are blue.
+COLOURS_OF = {OURS: COLOURS[0], "mars": COLOURS[5], "ease_cliques": COLOURS[5]}
 QUICK_MODELS = ["lightgcn", "ease", OURS]
 Records = dict[str, list[dict[str, Any]]]
 #: The places of each run, by model and seed.
@@ -401,7 +402,8 @@ def plot(records: Records, dataset: str, path: Path) -> None:
             axis.barh(
                 models,
                 means,
-                xerr=[interval(values[model]) for model in models],
+                # A single seed has no interval, not one of no width.
+                xerr=[interval(values[model]) or np.nan for model in models],
                 color=[COLOURS_OF.get(model, MUTED) for model in models],
                 capsize=3,
             )
