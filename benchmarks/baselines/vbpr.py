@@ -21,10 +21,12 @@ class VBPR(Recommender):
         \mathcal{L} = - \ln \sigma (s(u, i) - s(u, j)) + \lambda \| \Theta \|^2
 
     for the features :math:`\mathbf{x}_i`. The paper's offset and user bias rank
-    nothing, and are left out. :math:`\Theta` are the embeddings and biases of a
-    triplet; :math:`\mathbf{E}` and :math:`\beta'` are not regularised.
+    nothing, and are left out. :math:`\Theta` are the embeddings, biases and projected
+    features :math:`\mathbf{E} \mathbf{x}` of a triplet.
 
-    **Departures.** The features of all modalities are concatenated, where the paper has
+    **Departures.** The paper does not regularise :math:`\mathbf{E}`, which it trains by
+    stochastic gradient descent; under Adam content then escapes the regularisation, and
+    the model overfits. The features of all modalities are concatenated, where the paper has
     images alone. The paper has 20 dimensions, half of them of content; here both halves
     have the width of all baselines. It searches :math:`\lambda` for stochastic gradient
     descent; here it is that of :class:`~mars_pyg.nn.BPR`.
@@ -85,10 +87,13 @@ class VBPR(Recommender):
             (rows * items[positive]).sum(dim=1), (rows * items[negative]).sum(dim=1)
         )
         pairs = torch.cat([positive, negative])
+        width = self.item_embedding.embedding_dim
+        content = items[:, width : 2 * width]
         squares = (
             self.user_embedding(user).square().sum()
             + self.item_embedding(pairs).square().sum()
             + self.item_bias[pairs].square().sum()
+            + content[pairs].square().sum()
         )
         return {"loss": bpr + self.regularization * squares / user.numel(), "bpr": bpr}
 

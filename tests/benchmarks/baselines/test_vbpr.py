@@ -15,7 +15,8 @@ def test_equals_the_paper_s_sum(data: HeteroData) -> None:
     gamma_user, theta = model.user_embedding.weight.split(4, dim=1)
     gamma_item, beta = model.item_embedding.weight, model.item_bias
     score = beta + gamma_user @ gamma_item.t()
-    score = score + theta @ (x @ model.projection.weight.t()).t()
+    content = x @ model.projection.weight.t()
+    score = score + theta @ content.t()
     score = score + (x @ model.content_bias.weight.t()).t()
     everyone = torch.arange(20)
     torch.testing.assert_close(model.score(everyone, model()), score)
@@ -25,6 +26,7 @@ def test_equals_the_paper_s_sum(data: HeteroData) -> None:
     expected = -difference.sigmoid().log().mean()
     pairs = torch.cat([positive, negative])
     rows = [(gamma_user, user), (theta, user), (gamma_item, pairs), (beta, pairs)]
+    rows += [(content, pairs)]
     expected = expected + 0.1 * dense.squares(rows, 13)
     found = model.loss(user, positive, negative)
     dense.assert_same_loss(model, found["loss"], expected)
