@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from dense_propagation import Edges, build, compare, device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -20,7 +21,6 @@ from mars_pyg.kernels import (
 )
 from mars_pyg.kernels.fused_operator import graph_tensors
 from mars_pyg.kernels.propagate import has_engine
-from mars_pyg.kernels.reference import reference_adjacency
 
 needs_numba = pytest.mark.skipif(not has_engine("numba"), reason="needs numba")
 needs_triton = pytest.mark.skipif(not has_engine("triton"), reason="needs triton")
@@ -33,17 +33,9 @@ each_engine = pytest.mark.parametrize(
 )
 
 
-def device(engine: str) -> str:
-    """Triton runs on a GPU where there is one, and else in its interpreter."""
-    return "cuda" if engine == "triton" and torch.cuda.is_available() else "cpu"
-
-
 def num_items(engine: str) -> int:
     """The size of the large graphs; the interpreter is slow."""
     return 100 if engine == "triton" else 2000
-
-
-Edges = tuple[Tensor, Tensor, int, int]
 
 
 @st.composite
@@ -68,69 +60,6 @@ def edges_of_graphs(draw: st.DrawFn, single: bool = False) -> Edges:
     edge_index = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).t()
     factors = torch.tensor(factor, dtype=torch.int64)
     return edge_index, factors, num_items, num_factors
-
-
-def build(edges: Edges, engine: str) -> FactorGraph:
-    """The graph, on the device of the engine."""
-    edge_index, factor, *sizes = edges
-    place = device(engine)
-    return FactorGraph.from_edge_index(edge_index.to(place), factor.to(place), *sizes)
-
-
-def expected(
-    graph: FactorGraph, x: Tensor, gate: Tensor, structure: Tensor | None
-) -> Tensor:
-    """Eq. 6 and 7 by dense matrices, in float64."""
-    out = torch.zeros_like(x)
-    weights = gate
-    if structure is not None:
-        out, weights = gate[:, :1] * structure, gate[:, 1:]
-    adjacency = reference_adjacency(graph, "hypergraph")
-    for k in range(graph.num_factors):
-        out = out + weights[:, k : k + 1] * (adjacency[k] @ x)
-    return out
-
-
-def compare(
-    graph: FactorGraph,
-    width: int,
-    structured: bool,
-    engine: str,
-    dtype: torch.dtype = torch.float64,
-    tolerance: float = 1e-10,
-) -> None:
-    """Compare the output and every gradient with the dense ones."""
-    torch.manual_seed(width)
-
-    def normal(columns: int) -> Tensor:
-        numbers = torch.randn(graph.num_items, columns, dtype=dtype)
-        return numbers.to(device(engine), torch.float64)
-
-    x = normal(width).requires_grad_()
-    gate = normal(graph.num_factors + structured).requires_grad_()
-    structure = normal(width).requires_grad_() if structured else None
-    gradient = normal(width)
-    inputs = [t for t in (x, gate, structure) if t is not None]
-    out = expected(graph, x, gate, structure)
-    if not out.requires_grad:
-        return
-    want = [out, *torch.autograd.grad(out, inputs, gradient, allow_unused=True)]
-
-    given = [None if t is None else t.detach().to(dtype) for t in (x, gate, structure)]
-    for tensor in given:
-        if tensor is not None:
-            tensor.requires_grad_()
-    got_out = factor_propagate(given[0], graph, *given[1:], engine=engine)
-    assert got_out.dtype == dtype
-    got_out.backward(gradient.to(dtype))
-    got = [got_out, *[t.grad for t in given if t is not None]]
-    for one, other in zip(got, want, strict=True):
-        if other is None:
-            assert not one.any()
-            continue
-        torch.testing.assert_close(
-            one.double(), other, atol=tolerance, rtol=tolerance, check_dtype=False
-        )
 
 
 @each_engine
@@ -225,98 +154,6 @@ def test_all_values_are_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = large_graph("numba")
     assert (graph.slot == -1).all()
     compare(graph, 16, False, "numba")
-
-
-@st.composite
-def edges_of_many_values(draw: st.DrawFn) -> Edges:
-    """Factors of few values and of many, most of which are had by an item or two."""
-    num_items = draw(st.integers(1, 40))
-    sizes = draw(st.lists(st.sampled_from([1, 3, 60]), min_size=1, max_size=4))
-    factor = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    if draw(st.booleans()):
-        factor = factor[torch.randperm(len(factor), generator=torch.manual_seed(0))]
-    values = st.integers(0, len(factor) - 1)
-    edges = draw(
-        st.lists(st.tuples(st.integers(0, num_items - 1), values), max_size=200)
-    )
-    if draw(st.booleans()):
-        single = {(item, int(factor[v])): (item, v) for item, v in edges}
-        edges = list(single.values())
-    edge_index = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).t()
-    return edge_index, factor, num_items, len(sizes)
-
-
-@needs_numba
-@settings(deadline=None, max_examples=80)
-@given(
-    edges=edges_of_many_values(),
-    width=st.sampled_from([1, 8, 72]),
-    structured=st.booleans(),
-    near=st.booleans(),
-)
-def test_few_and_many_values(
-    edges: Edges, width: int, structured: bool, near: bool
-) -> None:
-    engine = pytest.importorskip("mars_pyg.kernels.numba_engine")
-    before = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factor_graph, "MAX_SLOTS", 4)
-        patch.setattr(factor_graph, "MIN_COUNT", 3)
-        patch.setattr(parallel, "MIN_WORK", 1)
-        if not near:
-            patch.setattr(engine, "MAX_NEAR", 0)
-            patch.setattr(engine, "MAX_CACHED", 0)
-        torch.set_num_threads(3)
-        try:
-            compare(build(edges, "numba"), width, structured, "numba")
-        finally:
-            torch.set_num_threads(before)
-
-
-def graph_of_many_values(several: bool) -> FactorGraph:
-    """More values than have slots, beside a factor of eight values."""
-    size, rare = 1500, factor_graph.MAX_SLOTS + 1000
-    generator = torch.Generator().manual_seed(0)
-    item = torch.arange(size).repeat(4 if several else 1)
-    value = torch.randint(8, 8 + rare, item.shape, generator=generator)
-    edge_index = torch.cat(
-        [
-            torch.stack([item, value]),
-            torch.stack([torch.arange(size), torch.arange(size) % 8]),
-        ],
-        dim=1,
-    )
-    factor = (torch.arange(8 + rare) >= 8).long()
-    graph = build((edge_index, factor, size, 2), "numba")
-    assert sorted(graph.slot[graph.slot >= 0].tolist()) == list(range(8))
-    return graph
-
-
-@needs_numba
-@pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [(torch.float64, 1e-10), (torch.float32, 2e-5), (torch.bfloat16, 3e-2)],
-)
-def test_more_values_than_slots(
-    several: bool, dtype: torch.dtype, tolerance: float
-) -> None:
-    graph = graph_of_many_values(several)
-    compare(graph, 64, True, "numba", dtype, tolerance)
-    compare(graph, 64, False, "numba", dtype, tolerance)
-
-
-@needs_numba
-@pytest.mark.usefixtures("threads")
-def test_gradient_of_the_gate_alone() -> None:
-    graph = graph_of_many_values(several=True)
-    x = torch.randn(graph.num_items, 16, dtype=torch.float64)
-    gate = torch.rand(graph.num_items, 2, dtype=torch.float64, requires_grad=True)
-    gradients = [
-        torch.autograd.grad(factor_propagate(x, graph, gate, engine=engine).sum(), gate)
-        for engine in ("numba", "reference")
-    ]
-    torch.testing.assert_close(*gradients)
 
 
 @needs_triton
