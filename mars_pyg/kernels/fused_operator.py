@@ -14,14 +14,14 @@ from mars_pyg.kernels.precision import sum_dtype
 #: The graph as an operator takes it: plain tensors, see :func:`graph_tensors`.
 _GRAPH = (
     "Tensor ptr, Tensor col, Tensor? weight, Tensor ptr_t, Tensor col_t, "
-    "Tensor? weight_t, Tensor factor, Tensor inverse_count, Tensor slot"
+    "Tensor? weight_t, Tensor perm, Tensor factor, Tensor inverse_count, Tensor slot"
 )
 _FORWARD = f"(Tensor x, Tensor gate, Tensor? structure, {_GRAPH}) -> (Tensor, Tensor)"
 _BACKWARD = (
     "(Tensor gradient, Tensor gate, Tensor? structure, Tensor mean, bool need_x, "
     f"{_GRAPH}) -> (Tensor, Tensor, Tensor)"
 )
-_NUM_GRAPH = 9
+_NUM_GRAPH = 10
 
 
 def graph_tensors(graph: FactorGraph) -> tuple[Tensor | None, ...]:
@@ -34,6 +34,7 @@ def graph_tensors(graph: FactorGraph) -> tuple[Tensor | None, ...]:
         matrix.ptr_t,
         matrix.col_t,
         matrix.weight_t,
+        matrix.perm,
         graph.factor,
         graph.inverse_count,
         graph.slot,
@@ -71,7 +72,7 @@ def register(engine: str, forward: Callable, backward: Callable) -> None:
 
     @operator.register_fake
     def _(x: Tensor, gate: Tensor, structure: Any, *graph: Any) -> tuple:
-        num_values = graph[6].shape[0]
+        num_values = graph[7].shape[0]
         mean = x.new_empty((num_values, x.shape[1]), dtype=sum_dtype(x.dtype))
         return torch.empty_like(x, memory_format=torch.contiguous_format), mean
 

@@ -16,6 +16,8 @@ from mars_pyg.kernels.parallel import balanced, num_threads, run
 
 #: A result of more bytes than this leaves the caches before it is read again.
 MAX_CACHED = 2**25
+#: Means of more bytes than this are not all in the second-level cache of a core.
+MAX_NEAR = 2**20
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -43,6 +45,12 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    array = _empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
 def _tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
     """The tensor of an array, without a copy."""
     if dtype == torch.bfloat16:
@@ -54,21 +62,27 @@ class _Graph:
     """A graph as arrays, and how its rows are shared out among threads."""
 
     def __init__(self, tensors: tuple[Any, ...], x: np.ndarray) -> None:
-        ptr, col, weight, ptr_t, col_t, weight_t, factor, inverse_count, slot = tensors
-        self.ptr, self.col = _array(ptr), _array(col)
+        ptr, col, weight, ptr_t, col_t, weight_t, perm, factor, *rest = tensors
+        self.ptr, self.col, self.perm = _array(ptr), _array(col), _array(perm)
         self.ptr_t, self.col_t = _array(ptr_t), _array(col_t)
         self.weight, self.weight_t = _optional(weight), _optional(weight_t)
-        self.factor, self.inverse_count = _array(factor), _array(inverse_count)
+        self.factor, self.inverse_count, slots = map(_array, (factor, *rest))
         self.num_values, self.num_columns = len(self.factor), x.shape[1]
-        slots = _array(slot)
         self.with_slot = np.flatnonzero(slots >= 0)
         self.slot = None if len(self.with_slot) == self.num_values else slots
         self.blocks = kernels.column_blocks(self.num_columns)
         threads = num_threads(len(self.col) * self.num_columns)
         self.items = balanced(self.ptr, threads)
         self.values = balanced(self.ptr_t, threads)
-        row_size = self.num_columns * x.itemsize
-        self.stream = x.nbytes > MAX_CACHED and row_size % kernels.CACHE_LINE == 0
+
+    def stream(self, out: np.ndarray) -> bool:
+        """Whether to write rows past the caches."""
+        row_size = self.num_columns * out.itemsize
+        return out.nbytes > MAX_CACHED and row_size % kernels.CACHE_LINE == 0
+
+    def position(self, structure: Tensor | None) -> np.ndarray:
+        """The column of each value's factor in the gate."""
+        return (self.factor + (structure is not None)).astype(np.int32)
 
     def run(
         self,
@@ -89,36 +103,36 @@ class _Graph:
     def totals(self, dtype: np.dtype) -> list[np.ndarray]:
         """A table of zeros for each thread, with the values that have a slot."""
         shape = (len(self.with_slot), self.num_columns)
-        totals = [_empty(shape, dtype) for _ in self.items]
-        for total in totals:
-            total.fill(0)
-        return totals
+        return [_zeros(shape, dtype) for _ in self.items]
 
-    def average(
-        self, x: np.ndarray, gate: Any, position: Any, totals: list, out: np.ndarray
-    ) -> None:
-        """Finish the means: merge the tables, and sum up values without a slot."""
+    def average(self, totals: list, scale: np.ndarray, out: np.ndarray) -> None:
+        """Finish the means of the values with a slot, whose tables are merged."""
         total = totals[0]
         for other in totals[1:]:
             total += other
-        scale = self.inverse_count.astype(out.dtype)
         if self.slot is None:
             np.multiply(total, scale[:, None], out=out)
-            return
-        rows = self.with_slot
-        out[rows] = total[self.slot[rows]] * scale[rows, None]
+        else:
+            rows = self.with_slot
+            out[rows] = total[self.slot[rows]] * scale[rows, None]
+
+    def read(
+        self, means: np.ndarray, gate: Any, position: Any, dense: Any, out: np.ndarray
+    ) -> None:
+        """Add up the means of each item's values, weighted by its gate."""
         self.run(
-            kernels.gather_items,
-            self.values,
-            x,
-            self.ptr_t,
-            self.col_t,
-            self.weight_t,
-            self.slot,
+            kernels.read_values,
+            self.items,
+            means,
+            self.ptr,
+            self.col,
+            self.weight,
             gate,
             position,
-            scale,
+            dense,
             out,
+            stream=self.stream(out),
+            fetch=means.nbytes > MAX_NEAR,
         )
 
 
@@ -127,12 +141,13 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     items, weights, dense = _array(x), _array(gate), _optional(structure)
     graph = _Graph(tensors, items)
-    position = graph.factor + (structure is not None)
+    position = graph.position(structure)
     means = _empty((graph.num_values, x.size(1)), weights.dtype)
     out = _empty(items.shape, items.dtype)
+    scale = graph.inverse_count.astype(means.dtype)
 
-    totals = graph.totals(means.dtype)
     if len(graph.with_slot):
+        totals = graph.totals(means.dtype)
         graph.run(
             kernels.add_items,
             graph.items,
@@ -143,20 +158,21 @@ def _forward(
             graph.slot,
             totals,
         )
-    graph.average(items, None, position, totals, means)
-    graph.run(
-        kernels.read_values,
-        graph.items,
-        means,
-        graph.ptr,
-        graph.col,
-        graph.weight,
-        weights,
-        position,
-        dense,
-        out,
-        stream=graph.stream,
-    )
+        graph.average(totals, scale, means)
+    if graph.slot is not None:
+        graph.run(
+            kernels.gather_items,
+            graph.values,
+            items,
+            graph.ptr_t,
+            graph.col_t,
+            graph.weight_t,
+            graph.slot,
+            scale,
+            means,
+            stream=graph.stream(means),
+        )
+    graph.read(means, weights, position, dense, out)
     return _tensor(out, x.dtype), _tensor(means, gate.dtype)
 
 
@@ -170,47 +186,69 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     items, weights, dense = _array(gradient), _array(gate), _optional(structure)
     graph = _Graph(tensors, items)
-    position = graph.factor + (structure is not None)
+    position = graph.position(structure)
     means = _array(mean)
     gradient_x = _empty(items.shape if need_x else (0,), items.dtype)
-    gradient_gate = _empty(weights.shape, weights.dtype)
-    gradient_gate.fill(0)
+    gradient_gate = _zeros(weights.shape, weights.dtype)
     gradient_structure = _empty((0,) if dense is None else items.shape, items.dtype)
+    gradient_mean = _empty(means.shape, means.dtype) if need_x else None
+    scale = graph.inverse_count.astype(means.dtype)
 
-    totals = graph.totals(means.dtype)
-    graph.run(
-        kernels.add_gradients,
-        graph.items,
-        items,
-        means,
-        graph.ptr,
-        graph.col,
-        graph.weight,
-        graph.slot,
-        weights,
-        position,
-        dense,
-        gradient_gate,
-        None if dense is None else gradient_structure,
-        totals,
-        stream=graph.stream,
-    )
-    if need_x:
-        gradient_mean = _empty(means.shape, means.dtype)
-        graph.average(items, weights, position, totals, gradient_mean)
+    if len(graph.with_slot) or dense is not None:
+        totals = graph.totals(means.dtype)
         graph.run(
-            kernels.read_values,
+            kernels.add_gradients,
             graph.items,
-            gradient_mean,
+            items,
+            means,
             graph.ptr,
             graph.col,
             graph.weight,
-            None,
+            graph.slot,
+            weights,
             position,
-            None,
-            gradient_x,
-            stream=graph.stream,
+            dense,
+            gradient_gate,
+            None if dense is None else gradient_structure,
+            totals,
+            stream=graph.stream(items),
         )
+        if gradient_mean is not None:
+            graph.average(totals, scale, gradient_mean)
+    if graph.slot is not None:
+        entry_gradient = _zeros((len(graph.col),), means.dtype)
+        graph.run(
+            kernels.gather_gradients,
+            graph.values,
+            items,
+            means,
+            graph.ptr_t,
+            graph.col_t,
+            graph.weight_t,
+            graph.perm,
+            graph.slot,
+            weights,
+            position,
+            scale,
+            entry_gradient,
+            gradient_mean,
+            stream=graph.stream(means),
+        )
+
+        def add(_: int, low: int, high: int) -> None:
+            kernels.add_entries(
+                low,
+                high,
+                graph.ptr,
+                graph.col,
+                position,
+                entry_gradient,
+                gradient_gate,
+            )
+
+        run(add, graph.items)
+    if gradient_mean is not None:
+        graph.read(gradient_mean, None, position, None, gradient_x)
     return (
         _tensor(gradient_x, gradient.dtype),
         _tensor(gradient_gate, gate.dtype),

@@ -22,6 +22,8 @@ from numba.extending import intrinsic, models, register_model
 
 #: Bytes.
 CACHE_LINE = 64
+#: Rows in no order are fetched so many entries before they are read.
+AHEAD = 32
 #: The kernels release the GIL, for threads, and are compiled once for a machine.
 OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 
@@ -141,6 +143,33 @@ def _store(
 
 
 @intrinsic(prefer_literal=True)
+def _fetch(
+    typing: Any, width: Any, array: Any, row: Any, column: Any
+) -> tuple[Any, Callable]:
+    """Ask for a part of a row of a matrix, which is read later.
+
+    It is asked for in the second-level cache: the first one waits for too few lines at
+    once to keep the memory busy. Processors without such an instruction do nothing.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte, word = ir.IntType(8), ir.IntType(32)
+        address = byte.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [address, word, word, word])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [address], kind)
+        pointer = builder.bitcast(_pointer(context, builder, array, *args[1:]), address)
+        # To be read, in the second level, as data.
+        options = [word(0), word(2), word(1)]
+        size = width.literal_value * array.dtype.bitwidth // 8
+        for start in range(0, size, CACHE_LINE):
+            line = builder.gep(pointer, [word(start)])
+            builder.call(fetch, [line, *options])
+        return context.get_dummy_value()
+
+    return types.void(width, array, types.intp, types.intp), generate
+
+
+@intrinsic(prefer_literal=True)
 def _zeros(typing: Any, width: Any, array: Any) -> tuple[Any, Callable]:
     """Zeros, of the dtype in which an array is summed."""
     result = _vector(width, array)
@@ -233,44 +262,106 @@ def add_items(width: int) -> Callable:
 
 
 @cache
-def gather_items(width: int) -> Callable:
+def gather_items(width: int, stream: bool = False) -> Callable:
     """Add up the items of each value without a slot, and scale the sum."""
 
     @njit(**OPTIONS)
-    def kernel(  # type: ignore[no-untyped-def]
-        low, high, column, x, ptr, row, weight, slot, gate, position, scale, out
-    ):
+    def kernel(low, high, column, x, ptr, row, weight, slot, scale, out):  # type: ignore[no-untyped-def]
+        last = len(row) - 1
         for value in range(low, high):
             if slot[value] < 0:
                 total = _zeros(width, out)
                 for entry in range(ptr[value], ptr[value + 1]):
-                    item = row[entry]
+                    _fetch(width, x, row[min(entry + AHEAD, last)], column)
                     factor = scale[value]
                     if weight is not None:
                         factor *= weight[entry]
-                    if gate is not None:
-                        factor *= gate[item, position[value]]
-                    part = _load(width, x, item, column)
+                    part = _load(width, x, row[entry], column)
                     total = _add_scaled(total, factor, part)
-                _store(False, out, value, column, total)
+                _store(stream, out, value, column, total)
 
     return kernel
 
 
 @cache
-def read_values(width: int, stream: bool = False) -> Callable:
-    """Add up the rows of each item's values, weighted by its gate."""
+def gather_gradients(width: int, stream: bool = False) -> Callable:
+    """The gradient of the mean of each value without a slot, and of its entries' gates.
+
+    Each entry has a place of its own for the latter, so that threads don't meet where
+    an item has several values.
+    """
+
+    @njit(**OPTIONS)
+    def kernel(  # type: ignore[no-untyped-def]
+        low,
+        high,
+        column,
+        gradient,
+        mean,
+        ptr,
+        row,
+        weight,
+        perm,
+        slot,
+        gate,
+        position,
+        scale,
+        entry_gradient,
+        out,
+    ):
+        last = len(row) - 1
+        for value in range(low, high):
+            if slot[value] < 0:
+                total = _zeros(width, mean)
+                own = _load(width, mean, value, column)
+                factor = position[value]
+                for entry in range(ptr[value], ptr[value + 1]):
+                    ahead = row[min(entry + AHEAD, last)]
+                    _fetch(width, gradient, ahead, column)
+                    _fetch(1, gate, ahead, factor)
+                    item, place = row[entry], perm[entry]
+                    part = _load(width, gradient, item, column)
+                    product = _dot(part, own)
+                    gated = scale[value] * gate[item, factor]
+                    if weight is not None:
+                        product *= weight[entry]
+                        gated *= weight[entry]
+                    entry_gradient[place] += product
+                    total = _add_scaled(total, gated, part)
+                if out is not None:
+                    _store(stream, out, value, column, total)
+
+    return kernel
+
+
+@njit(**OPTIONS)
+def add_entries(low, high, ptr, col, position, entry_gradient, gate_gradient):  # type: ignore[no-untyped-def]
+    """Add the gradients of each item's entries to those of its gate."""
+    for item in range(low, high):
+        for entry in range(ptr[item], ptr[item + 1]):
+            gate_gradient[item, position[col[entry]]] += entry_gradient[entry]
+
+
+@cache
+def read_values(width: int, stream: bool = False, fetch: bool = False) -> Callable:
+    """Add up the rows of each item's values, weighted by its gate.
+
+    Rows of values that are too many for the caches are fetched before they are read.
+    """
 
     @njit(**OPTIONS)
     def kernel(  # type: ignore[no-untyped-def]
         low, high, column, mean, ptr, col, weight, gate, position, structure, out
     ):
+        last = len(col) - 1
         for item in range(low, high):
             total = _zeros(width, mean)
             if structure is not None:
                 part = _load(width, structure, item, column)
                 total = _add_scaled(total, gate[item, 0], part)
             for entry in range(ptr[item], ptr[item + 1]):
+                if fetch:
+                    _fetch(width, mean, col[min(entry + AHEAD, last)], column)
                 value = col[entry]
                 part = _load(width, mean, value, column)
                 if gate is None:
@@ -290,7 +381,7 @@ def read_values(width: int, stream: bool = False) -> Callable:
 
 @cache
 def add_gradients(width: int, stream: bool = False) -> Callable:
-    """The gradient of the gate, and that of the means of values that have a slot."""
+    """The gradients of the means of values with a slot, and of their items' gates."""
 
     @njit(**OPTIONS)
     def kernel(  # type: ignore[no-untyped-def]
@@ -320,14 +411,14 @@ def add_gradients(width: int, stream: bool = False) -> Callable:
             for entry in range(ptr[item], ptr[item + 1]):
                 value = col[entry]
                 place = value if slot is None else slot[value]
-                factor = position[value]
-                product = _dot(row, _load(width, mean, value, column))
-                scale = gate[item, factor]
-                if weight is not None:
-                    product *= weight[entry]
-                    scale *= weight[entry]
-                gate_gradient[item, factor] += product
                 if place >= 0:
+                    factor = position[value]
+                    product = _dot(row, _load(width, mean, value, column))
+                    scale = gate[item, factor]
+                    if weight is not None:
+                        product *= weight[entry]
+                        scale *= weight[entry]
+                    gate_gradient[item, factor] += product
                     old = _load(width, total, place, column)
                     _store(False, total, place, column, _add_scaled(old, scale, row))
 

@@ -74,7 +74,7 @@ class _Graph:
                 "the graph there, choose 'engine=\"auto\"', or set TRITON_INTERPRET=1 "
                 "before triton is imported, which is for tests and slow"
             )
-        # The slots are for tables, which this engine does not have.
+        # The places of entries and the slots are for the numba engine.
         (
             self.ptr,
             self.col,
@@ -82,6 +82,7 @@ class _Graph:
             self.ptr_t,
             self.col_t,
             self.weight_t,
+            _,
             self.factor,
             self.inverse_count,
             _,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from dense_propagation import Edges, build, compare, device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -20,7 +21,6 @@ from mars_pyg.kernels import (
 )
 from mars_pyg.kernels.fused_operator import graph_tensors
 from mars_pyg.kernels.propagate import has_engine
-from mars_pyg.kernels.reference import reference_adjacency
 
 needs_numba = pytest.mark.skipif(not has_engine("numba"), reason="needs numba")
 needs_triton = pytest.mark.skipif(not has_engine("triton"), reason="needs triton")
@@ -33,17 +33,9 @@ each_engine = pytest.mark.parametrize(
 )
 
 
-def device(engine: str) -> str:
-    """Triton runs on a GPU where there is one, and else in its interpreter."""
-    return "cuda" if engine == "triton" and torch.cuda.is_available() else "cpu"
-
-
 def num_items(engine: str) -> int:
     """The size of the large graphs; the interpreter is slow."""
     return 100 if engine == "triton" else 2000
-
-
-Edges = tuple[Tensor, Tensor, int, int]
 
 
 @st.composite
@@ -68,69 +60,6 @@ def edges_of_graphs(draw: st.DrawFn, single: bool = False) -> Edges:
     edge_index = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).t()
     factors = torch.tensor(factor, dtype=torch.int64)
     return edge_index, factors, num_items, num_factors
-
-
-def build(edges: Edges, engine: str) -> FactorGraph:
-    """The graph, on the device of the engine."""
-    edge_index, factor, *sizes = edges
-    place = device(engine)
-    return FactorGraph.from_edge_index(edge_index.to(place), factor.to(place), *sizes)
-
-
-def expected(
-    graph: FactorGraph, x: Tensor, gate: Tensor, structure: Tensor | None
-) -> Tensor:
-    """Eq. 6 and 7 by dense matrices, in float64."""
-    out = torch.zeros_like(x)
-    weights = gate
-    if structure is not None:
-        out, weights = gate[:, :1] * structure, gate[:, 1:]
-    adjacency = reference_adjacency(graph, "hypergraph")
-    for k in range(graph.num_factors):
-        out = out + weights[:, k : k + 1] * (adjacency[k] @ x)
-    return out
-
-
-def compare(
-    graph: FactorGraph,
-    width: int,
-    structured: bool,
-    engine: str,
-    dtype: torch.dtype = torch.float64,
-    tolerance: float = 1e-10,
-) -> None:
-    """Compare the output and every gradient with the dense ones."""
-    torch.manual_seed(width)
-
-    def normal(columns: int) -> Tensor:
-        numbers = torch.randn(graph.num_items, columns, dtype=dtype)
-        return numbers.to(device(engine), torch.float64)
-
-    x = normal(width).requires_grad_()
-    gate = normal(graph.num_factors + structured).requires_grad_()
-    structure = normal(width).requires_grad_() if structured else None
-    gradient = normal(width)
-    inputs = [t for t in (x, gate, structure) if t is not None]
-    out = expected(graph, x, gate, structure)
-    if not out.requires_grad:
-        return
-    want = [out, *torch.autograd.grad(out, inputs, gradient, allow_unused=True)]
-
-    given = [None if t is None else t.detach().to(dtype) for t in (x, gate, structure)]
-    for tensor in given:
-        if tensor is not None:
-            tensor.requires_grad_()
-    got_out = factor_propagate(given[0], graph, *given[1:], engine=engine)
-    assert got_out.dtype == dtype
-    got_out.backward(gradient.to(dtype))
-    got = [got_out, *[t.grad for t in given if t is not None]]
-    for one, other in zip(got, want, strict=True):
-        if other is None:
-            assert not one.any()
-            continue
-        torch.testing.assert_close(
-            one.double(), other, atol=tolerance, rtol=tolerance, check_dtype=False
-        )
 
 
 @each_engine
@@ -267,8 +196,12 @@ def test_bfloat16_rounds_as_torch_does() -> None:
 
 @each_engine
 @pytest.mark.usefixtures("threads")
-def test_same_bits_from_run_to_run(engine: str) -> None:
-    graph = large_graph(engine)
+@pytest.mark.parametrize("max_slots", [factor_graph.MAX_SLOTS, 8])
+def test_same_bits_from_run_to_run(
+    monkeypatch: pytest.MonkeyPatch, engine: str, max_slots: int
+) -> None:
+    monkeypatch.setattr(factor_graph, "MAX_SLOTS", max_slots)
+    graph = large_graph(engine, several=max_slots == 8)
     x, gate = large_inputs(engine, 64)
 
     def run() -> list[Tensor]:
