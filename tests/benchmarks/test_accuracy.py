@@ -8,7 +8,6 @@ from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
-import pandas as pd
 import pytest
 
 from mars_pyg.errors import DataError
