@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from mars_pyg.errors import DataError
