@@ -4,7 +4,11 @@ A random tenth of the items with values is taken out of the data before the trai
 with all its interactions, and added afterwards by its profile and text alone. Ranked
 are the new items alone, and all items; what counts are the test interactions with the
 new items. Choices were made on the interactions of the other splits with them. Beside
-it stands what the other items lose: their validation recall before and after.
+it stands what the other items lose: their validation recall before and after; the
+recall of all test interactions, with the new items and with the others; and the share
+of the places of the lists that new items get. Recommenders of all heads and of the
+model with them raise new items to the share that the likes of them have; the
+"unraised" ones do not.
 
     python benchmarks/new_items.py --root DATA --text-model MODEL
     python benchmarks/new_items.py --table       # the table of what is recorded
@@ -18,7 +22,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
@@ -38,9 +42,10 @@ from mars_pyg.config import make_config
 from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
 from mars_pyg.heads.build import build_heads
+from mars_pyg.item_subset import take_items
 from mars_pyg.item_values import item_value_edges
 from mars_pyg.runs import build_recommender, load_data
-from mars_pyg.training import fit, fit_head_weights
+from mars_pyg.training import fit, fit_head_weights, rank
 from mars_pyg.user_items import INTERACTS, UserItems
 
 RESULTS = Path(__file__).parent / "results" / "new_items.json"
@@ -54,7 +59,9 @@ MODEL = {
 }
 QUICK = {"num_users": 400, "num_items": 200, "text_model": "tfidf"}
 QUICK_EPOCHS = 20
-METHODS = ("random", "text", "affinity", "ease", "heads", "model", "all")
+UNRAISED = {"heads unraised": "heads", "all unraised": "all"}
+METHODS = ("random", "text", "affinity", "ease", "model", "heads", "all", *UNRAISED)
+LENGTH = 20
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,13 @@ class Problem:
         after: The same with the new items at the end. The interactions with these are
             the splits to evaluate: ``test``, and the others together as ``val``.
         others: The same with the validation interactions of the other items.
+        whole: The same with the validation and test interactions of all items.
     """
 
     before: HeteroData
     after: HeteroData
     others: HeteroData
+    whole: HeteroData
 
 
 class Embeddings(Recommender):
@@ -140,6 +149,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--text-model", default=DEFAULT_TEXT_MODEL)
     parser.add_argument("--datasets", nargs="+", default=["baby", "sports"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--max-epochs", type=int, default=500)
     parser.add_argument(
         "--runs", type=Path, help="folder of trained models, to go on where one was"
@@ -177,8 +187,9 @@ def run(arguments: argparse.Namespace, dataset: str, seed: int) -> Iterator[dict
         progress=lambda line: print(line, flush=True),
     )
     first = problem.before["item"].num_nodes
-    for method in METHODS:
-        recommender = make(method, model, problem, seed)
+    fitted: dict[str, HeadedRecommender] = {}
+    for method in arguments.methods:
+        recommender = make(method, model, problem, seed, fitted)
         record = {"dataset": dataset, "seed": seed, "method": method}
         record |= {
             "new_items": recommender.num_items - first,
@@ -191,11 +202,21 @@ def run(arguments: argparse.Namespace, dataset: str, seed: int) -> Iterator[dict
             record[split] = evaluate(recommender, problem.after, split)
         record["others_before"] = evaluate(without, problem.others, "val")
         record["others"] = evaluate(recommender, problem.others, "val")
+        for split in ("val", "test"):
+            record[f"{split}_whole"] = evaluate(recommender, problem.whole, split)
+        record["places"] = share_of_places(recommender, problem)
+        record["interactions"] = share_of_interactions(problem)
         yield record
 
 
-def make(method: str, model: Recommender, problem: Problem, seed: int) -> Recommender:
-    """A recommender of all items by one of the methods."""
+def make(
+    method: str,
+    model: Recommender,
+    problem: Problem,
+    seed: int,
+    fitted: dict[str, HeadedRecommender],
+) -> Recommender:
+    """A recommender of all items by one of the methods; those fitted are kept."""
     before, after = problem.before, problem.after
     if method == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -205,12 +226,38 @@ def make(method: str, model: Recommender, problem: Problem, seed: int) -> Recomm
         return text_similarity(after)
     if method == "model":
         return model.add_items(after)
-    names = {"heads": None, "all": None}.get(method, [method])
-    heads = build_heads(before) if names is None else build_heads(before, names)
-    base = model if method == "all" else None
-    recommender = HeadedRecommender(base, before, heads)
-    fit_head_weights(recommender, before)
-    return recommender.add_items(after)
+    kind = UNRAISED.get(method, method)
+    alone = kind not in ("heads", "all")
+    if kind not in fitted:
+        heads = build_heads(before, [kind]) if alone else build_heads(before)
+        base = model if kind == "all" else None
+        fitted[kind] = HeadedRecommender(base, before, heads)
+        fit_head_weights(fitted[kind], before)
+    raised = not alone and method not in UNRAISED
+    return fitted[kind].add_items(after, exposure=float(raised))
+
+
+@torch.no_grad()
+def share_of_places(recommender: Recommender, problem: Problem) -> float:
+    """The share of the places of the users' lists that new items have."""
+    first = problem.before["item"].num_nodes
+    seen = UserItems.from_data(problem.before, "train")
+    user = seen.count.nonzero().view(-1)
+    items = [
+        item
+        for _, _, item in rank(
+            recommender, user, LENGTH, replace(seen, num_items=recommender.num_items)
+        )
+    ]
+    return float((torch.cat(items) >= first).double().mean())
+
+
+def share_of_interactions(problem: Problem) -> float:
+    """The share of the interactions of all splits that are with new items."""
+    new, whole = problem.after[INTERACTS], problem.before[INTERACTS]
+    number = new.val_edge_index.size(1) + new.test_edge_index.size(1)
+    total = sum(edges.size(1) for edges in whole.to_dict().values())
+    return number / (number + total)
 
 
 def text_similarity(data: HeteroData) -> Embeddings:
@@ -239,7 +286,7 @@ def take_out(data: HeteroData, seed: int) -> Problem:
     place = torch.full((num_items,), -1)
     place[old] = torch.arange(int(old.sum()))
     place[new] = torch.arange(int(old.sum()), num_items)
-    before = keep_items(data, old, place)
+    before = AddItemKNN(k=10, attrs=["x_text"])(take_items(data, old.nonzero()[:, 0]))
     after = AddItems(
         describe(data, new),
         features={
@@ -248,42 +295,19 @@ def take_out(data: HeteroData, seed: int) -> Problem:
             if name.startswith("x_")
         },
     )(before)
-    remaining = after.clone()
+    remaining, whole = after.clone(), after.clone()
     wanted = {}
     for name, edge_index in data[INTERACTS].items():
         user, item = edge_index
         chosen = ~old[item]
         wanted[name] = torch.stack([user[chosen], place[item[chosen]]])
+        if name != "edge_index":
+            whole[INTERACTS][name] = torch.stack([user, place[item]])
     store = after[INTERACTS]
     store.test_edge_index = wanted["test_edge_index"]
     others = [wanted["edge_index"], wanted["val_edge_index"]]
     store.val_edge_index = torch.cat(others, dim=1)
-    return Problem(before, after, remaining)
-
-
-def keep_items(data: HeteroData, kept: Tensor, place: Tensor) -> HeteroData:
-    """The graph of some of the items, with their numbers among these."""
-    result = HeteroData()
-    result["user"].update(data["user"].to_dict())
-    for name, value in data["item"].items():
-        if isinstance(value, list):
-            result["item"][name] = [value[i] for i in kept.nonzero().view(-1).tolist()]
-        elif isinstance(value, Tensor):
-            result["item"][name] = value[kept]
-        else:
-            result["item"][name] = value
-    result["item"].num_nodes = int(kept.sum())
-    result["value"].update(data["value"].to_dict())
-    for edge_type in data.edge_types:
-        if edge_type[2] == "value" and edge_type[0] == "item":
-            item, value = data[edge_type].edge_index
-            edges = torch.stack([place[item[kept[item]]], value[kept[item]]])
-            result[edge_type].edge_index = edges
-    for name, (user, item) in data[INTERACTS].items():
-        result[INTERACTS][name] = torch.stack(
-            [user[kept[item]], place[item[kept[item]]]]
-        )
-    return AddItemKNN(k=10, attrs=["x_text"])(result)
+    return Problem(before, after, remaining, whole)
 
 
 def describe(data: HeteroData, items: Tensor) -> pd.DataFrame:
@@ -320,16 +344,18 @@ def table(records: list[dict]) -> str:
         groups[record["dataset"], record["method"]].append(record)
     lines = [
         "| dataset | method | new items alone: R@20 | N@20 | all items: R@20 | N@20 "
-        "| other items: R@20 before | after | draws |",
-        "|" + "---|" * 9,
+        "| other items: R@20 before | after | together: R@20 | places | draws |",
+        "|" + "---|" * 11,
     ]
     for (dataset, method), runs in groups.items():
         cells = [dataset, method]
-        for split in ("test_new", "test"):
-            for name in ("recall@20", "ndcg@20"):
-                cells.append(
-                    f"{mean(run[split][name] for run in runs):.4f}".lstrip("0")
-                )
+        columns = [
+            (s, n) for s in ("test_new", "test") for n in ("recall@20", "ndcg@20")
+        ]
+        columns += [(s, "recall@20") for s in ("others_before", "others", "test_whole")]
+        for split, name in columns:
+            cells.append(f"{mean(run[split][name] for run in runs):.4f}".lstrip("0"))
+        cells.append(f"{mean(run['places'] for run in runs):.1%}")
         lines.append("| " + " | ".join([*cells, str(len(runs))]) + " |")
     return "\n".join(lines)
 

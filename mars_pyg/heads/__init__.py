@@ -4,6 +4,7 @@ from mars_pyg.heads.content_similarity import ContentSimilarity
 from mars_pyg.heads.ease import EASE
 from mars_pyg.heads.factor_affinity import FactorAffinity
 from mars_pyg.heads.headed_recommender import HeadedRecommender
+from mars_pyg.heads.new_items import NewItems
 from mars_pyg.heads.popularity import Popularity
 from mars_pyg.heads.score_head import ScoreHead
 
@@ -12,6 +13,7 @@ __all__ = [
     "ContentSimilarity",
     "FactorAffinity",
     "HeadedRecommender",
+    "NewItems",
     "Popularity",
     "ScoreHead",
 ]

@@ -93,6 +93,14 @@ class ContentSimilarity(ScoreHead):
             head.register_buffer(f"x_{modality}", unit, persistent=False)
         return head
 
+    def keep_items(self, data: HeteroData, item: Tensor) -> Self:
+        """A head for some of the items; see :class:`ScoreHead`."""
+        head = self._like(type(self)(data))
+        for modality in self.modalities:
+            unit = self.get_buffer(f"x_{modality}")[item]
+            head.register_buffer(f"x_{modality}", unit, persistent=False)
+        return head
+
     def _totals(self, history: UserItems, x: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the features of each history, and of how many items."""
         rows = x[history.item]

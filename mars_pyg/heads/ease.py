@@ -193,28 +193,25 @@ class EASE(ScoreHead):
         A new item's column of :math:`\mathbf{B}` is that of the local form, through the
         items that share its values. It speaks for no item: its row is zero.
         """
-        from scipy.sparse import csr_array, hstack
+        from scipy.sparse import csr_array, hstack, vstack
 
         kernel = ItemKernel.from_data(data, self.l2, self.clique_weight)
         num_items = kernel.num_items
         number = NEW_ITEM_NEIGHBORS
         systems = LocalSystems(kernel, number, self.value.dtype, number)
         columns = systems.solve(self.num_entries, first=self.num_items)
-        ptr = torch.cat([self.ptr, self.ptr[-1:].expand(num_items - self.num_items)])
-        known = csr_array(
-            (self.value.cpu().numpy(), self.index.cpu().numpy(), ptr.cpu().numpy()),
-            shape=(num_items, self.num_items),
-        )
-        head = type(self)(
-            num_items,
-            self.l2,
-            self.clique_weight,
-            self.num_entries,
-            self.solver,
-            self.num_neighbors,
-        )
-        head.set_weights(hstack([known, columns]))
-        return self._like(head)
+        # The rows of the new items.
+        nothing = csr_array((num_items - self.num_items, self.num_items))
+        known = vstack([self._weights(), nothing.astype(columns.dtype)])
+        return self._with_weights(hstack([known, columns]))
+
+    def keep_items(self, data: HeteroData, item: Tensor) -> Self:
+        r"""A head for some of the items; see :class:`ScoreHead`.
+
+        Its entries are those of this head, in the rows and columns of the items.
+        """
+        place = item.cpu().numpy()
+        return self._with_weights(self._weights()[place][:, place])
 
     def set_weights(self, weights: Any) -> None:
         r"""Take a matrix for :math:`\mathbf{B}`.
@@ -226,6 +223,27 @@ class EASE(ScoreHead):
         self.ptr = torch.from_numpy(rows.indptr.astype(np.int64)).to(device)
         self.index = torch.from_numpy(rows.indices.astype(np.int64)).to(device)
         self.value = torch.from_numpy(rows.data).to(device)
+
+    def _weights(self) -> Any:
+        r""":math:`\mathbf{B}`, a scipy csr array."""
+        from scipy.sparse import csr_array
+
+        parts = self.value, self.index, self.ptr
+        shape = self.num_items, self.num_items
+        return csr_array(tuple(part.cpu().numpy() for part in parts), shape=shape)
+
+    def _with_weights(self, weights: Any) -> Self:
+        r"""A head of the same options for another matrix :math:`\mathbf{B}`."""
+        head = type(self)(
+            weights.shape[0],
+            self.l2,
+            self.clique_weight,
+            self.num_entries,
+            self.solver,
+            self.num_neighbors,
+        )
+        head.set_weights(weights)
+        return self._like(head)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any):  # type: ignore[no-untyped-def]
         # The number of entries is known when they are loaded.

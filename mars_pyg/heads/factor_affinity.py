@@ -150,6 +150,10 @@ class FactorAffinity(ScoreHead):
         """
         return self._like(type(self)(data, self.smoothing))
 
+    def keep_items(self, data: HeteroData, item: Tensor) -> Self:
+        """A head for some of the items; see :class:`ScoreHead`."""
+        return self._like(type(self)(data, self.smoothing))
+
     def _known_counts(self, history: UserItems) -> Tensor:
         """The number of items with a known value :math:`n_{uk}` ``[B, K]``, int64."""
         known = self.known[history.item].long()

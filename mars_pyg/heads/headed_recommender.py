@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.heads.new_items import NewItems
 from mars_pyg.heads.score_head import ScoreHead
 from mars_pyg.nn.added_items import check_added_items
 from mars_pyg.nn.fold_in import FoldIn
@@ -102,23 +103,55 @@ class HeadedRecommender(Recommender):
         """See :class:`~mars_pyg.nn.Recommender`."""
         return None if self.base is None else self.base.user_without_items(user, item)
 
-    def add_items(self, data: HeteroData) -> HeadedRecommender:
-        """Make a recommender that scores new items too, without training.
+    def add_items(self, data: HeteroData, exposure: float = 1.0) -> HeadedRecommender:
+        r"""Make a recommender that scores new items too, without training.
+
+        .. math::
+            s'(u, i) = s(u, i) + b \, [i \text{ is new}]
 
         New items are recommended by what is known of them: the base by the items most
         like them (:class:`~mars_pyg.nn.AddedItems`), the heads as each of them says
-        (:meth:`ScoreHead.add_items`). Scores of other items stay the same.
+        (:meth:`ScoreHead.add_items`). That ranks them among each other. Nobody has
+        chosen them yet, and so they would all stand behind what is popular. They are
+        raised together, by one number (:class:`NewItems`): known items are taken out
+        and added as if they were new, and :math:`b` is what brings these into the best
+        lists as often as they were chosen in training; see
+        :func:`~mars_pyg.training.fit_new_item_weight`. Scores of other items stay the
+        same, and make room for the new ones.
 
         Args:
             data: The graph with the new items after those of this recommender, as
                 :class:`~mars_pyg.AddItems` makes it of the one it was trained on.
+            exposure: How often new items are recommended, relative to how often the
+                likes of them are chosen; zero leaves their scores as they are. Items
+                that are added later are raised as the first ones were.
+                (default: :obj:`1.0`)
 
         Returns:
             A recommender of the items of :obj:`data`.
+
+        Raises:
+            DataError: If the graph is not that of the training with new items.
+            ValueError: If :obj:`exposure` is negative or no number.
+            NotImplementedError: If a head cannot score new items, or is none of
+                :mod:`mars_pyg.heads` and cannot leave items out
+                (:meth:`ScoreHead.keep_items`), which an :obj:`exposure` of zero does
+                without.
         """
+        from mars_pyg.training.new_item_exposure import fit_new_item_weight
+
+        if not 0 <= exposure < float("inf"):
+            raise ValueError(f"'exposure' must not be negative (got {exposure})")
         check_added_items(self, data)
         base = None if self.base is None else self.base.add_items(data)
         heads = [head.add_items(data) for head in self.head_list()]
+        num_items = data["item"].num_nodes
+        if exposure and NewItems.name not in self.heads and num_items > self.num_items:
+            head = NewItems(self.num_items, num_items)
+            weight = next(self.parameters())
+            number = fit_new_item_weight(self, data, exposure)
+            head.weight.data = weight.new_full((1,), number)
+            heads.append(head.requires_grad_(weight.requires_grad))
         result = HeadedRecommender(base, data, heads).train(self.training)
         return result.to(self.history.item.device)
 

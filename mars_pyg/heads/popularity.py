@@ -66,5 +66,9 @@ class Popularity(ScoreHead):
         head.count[self.count.numel() :] = usual
         return head
 
+    def keep_items(self, data: HeteroData, item: Tensor) -> Self:
+        """A head for some of the items; see :class:`ScoreHead`."""
+        return self._like(type(self)(data))
+
     def _log_count(self) -> Tensor:
         return self.count.to(self.weight.dtype).log1p()

@@ -85,6 +85,25 @@ class ScoreHead(torch.nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot score new items")
 
+    def keep_items(self, data: HeteroData, item: Tensor) -> Self:
+        """Make a head of the same weights for some of the items.
+
+        :meth:`HeadedRecommender.add_items` takes items out to see how new ones fare.
+
+        Args:
+            data: The graph of these items; see
+                :func:`~mars_pyg.item_subset.take_items`.
+            item: The items that are kept, by their numbers in this head ``[M]``, int64,
+                ascending.
+
+        Raises:
+            NotImplementedError: If the head has no way to.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot leave items out; add new items with "
+            "'exposure=0'"
+        )
+
     def _like(self, head: Self) -> Self:
         """Give a head the weights of this one, where this one is."""
         head.weight.data = self.weight.data.clone()

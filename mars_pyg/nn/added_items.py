@@ -13,6 +13,9 @@ from mars_pyg.nn.item_terms import ItemTerms, Term
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems, split_edges
 
+#: Number of items that represent a new one.
+NUM_NEIGHBORS = 10
+
 
 class AddedItems(Recommender):
     r"""A recommender whose items are followed by new ones.
@@ -44,7 +47,9 @@ class AddedItems(Recommender):
         self.register_buffer("like", like)
 
     @classmethod
-    def from_data(cls, base: Recommender, data: HeteroData, k: int = 10) -> AddedItems:
+    def from_data(
+        cls, base: Recommender, data: HeteroData, k: int = NUM_NEIGHBORS
+    ) -> AddedItems:
         """Find the items that are most like the new ones.
 
         Args:
@@ -63,12 +68,8 @@ class AddedItems(Recommender):
     def forward(self) -> tuple[Tensor, Tensor]:
         """The users ``[U, d]``, and the items ``[N + M, d]``, new ones last."""
         users, items = self.base()
-        near = items[self.neighbor] * self.like[:, :, None]
-        total, length = near.sum(dim=1), near.norm(dim=2).sum(dim=1)
-        number = self.like.sum(dim=1).clamp(min=1)
-        # Of items that cancel each other out nothing is left.
-        scale = length / total.norm(dim=1).clamp(min=1e-6) / number
-        return users, torch.cat([items, total * scale[:, None]])
+        new = represent_by_neighbors(items, self.neighbor, self.like)
+        return users, torch.cat([items, new])
 
     def item_terms(self) -> ItemTerms:
         """The terms of the items before, and one of the new items."""
@@ -113,6 +114,25 @@ class AddedItems(Recommender):
             ValueError: Always.
         """
         raise ValueError("items were added after the training; train anew with them")
+
+
+def represent_by_neighbors(items: Tensor, neighbor: Tensor, like: Tensor) -> Tensor:
+    """Represent new items; see :class:`AddedItems`.
+
+    Args:
+        items: The representations of the items before ``[N, d]``.
+        neighbor: Items before ``[M, k]``, int64.
+        like: Which of them the new items are like ``[M, k]``, bool.
+
+    Returns:
+        Representations ``[M, d]``.
+    """
+    near = items[neighbor] * like[:, :, None]
+    total, length = near.sum(dim=1), near.norm(dim=2).sum(dim=1)
+    number = like.sum(dim=1).clamp(min=1)
+    # Of items that cancel each other out nothing is left.
+    scale = length / total.norm(dim=1).clamp(min=1e-6) / number
+    return total * scale[:, None]
 
 
 def check_added_items(recommender: Recommender, data: HeteroData) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from mars_pyg.heads import (
     ContentSimilarity,
     FactorAffinity,
     HeadedRecommender,
+    NewItems,
     Popularity,
     ScoreHead,
 )
@@ -25,7 +26,7 @@ from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems
 
 #: The heads whose scores are inner products that are known here.
-FOLDED_HEADS = (FactorAffinity, EASE, Popularity, ContentSimilarity)
+FOLDED_HEADS = (FactorAffinity, EASE, Popularity, ContentSimilarity, NewItems)
 
 
 class UserVectors(NamedTuple):
@@ -51,21 +52,23 @@ class RetrievalIndex:
     .. math::
         s(u, i) = \langle \mathbf{q}_u, \mathbf{x}_i \rangle, \qquad
         \mathbf{q}_u = \Big[ \mathbf{e}_u ;\; \beta_k \log \frac{\alpha}{n_{uk} +
-        \alpha} ;\; \delta ;\; w_m \bar{\mathbf{z}}^m_u ;\; \beta_{k(v)} \log \big( 1 +
-        \frac{c_{uv}}{\alpha p_v} \big) ;\; \gamma [j \in \mathcal{I}_u] \Big], \qquad
-        \mathbf{x}_i = \Big[ \mathbf{g}_i ;\; m_{ik} ;\; \log (1 + p_i) ;\;
+        \alpha} ;\; \delta ;\; b ;\; w_m \bar{\mathbf{z}}^m_u ;\; \beta_{k(v)}
+        \log \big( 1 + \frac{c_{uv}}{\alpha p_v} \big) ;\;
+        \gamma [j \in \mathcal{I}_u] \Big], \qquad
+        \mathbf{x}_i = \Big[ \mathbf{g}_i ;\; m_{ik} ;\; \log (1 + p_i) ;\; n_i ;\;
         \mathbf{z}^m_i ;\; \frac{[v \in \mathcal{V}_i]}{| \mathcal{V}_{i k(v)} |} ;\;
         B_{ji} \Big]
 
     which is the score of :class:`~mars_pyg.HeadedRecommender`, to rounding: after the
     representations stand, for each factor :math:`k`, the constant of
     :class:`~mars_pyg.FactorAffinity` and whether the item has a value,
-    :math:`m_{ik}`; the item's popularity; for each modality :math:`m` the mean features
-    of the history and those of the item, of
-    :class:`~mars_pyg.ContentSimilarity`; for each value :math:`v` its lift and the
-    item's share of it; and for each item :math:`j` of the catalogue whether it is in
-    the history, and the entry of :class:`~mars_pyg.EASE`. The first four blocks, of
-    width :math:`D`, are dense. The last two, of :math:`C = V + N` columns, are sparse,
+    :math:`m_{ik}`; the item's popularity; whether it is a new one, :math:`n_i`, of
+    :class:`~mars_pyg.heads.NewItems`; for each modality :math:`m` the mean features of
+    the history and those of the item, of :class:`~mars_pyg.ContentSimilarity`; for
+    each value :math:`v` its lift and the item's share of it; and for each item
+    :math:`j` of the catalogue whether it is in the history, and the entry of
+    :class:`~mars_pyg.EASE`. All blocks but the last two, of width :math:`D`, are dense.
+    The last two, of :math:`C = V + N` columns, are sparse,
     and are kept by column: a search reads the columns of the user's history, and
     nothing else of them.
 
@@ -87,6 +90,8 @@ class RetrievalIndex:
         similarity_width: The width of the features of each modality.
         ease_weight: :math:`\gamma` ``[1]``; of no length without the head.
         smoothing: :math:`\alpha`.
+        new_item_weight: :math:`b` ``[1]``; of no length without the head.
+            (default: of no length, which exports of before have)
     """
 
     dense: Tensor
@@ -103,6 +108,7 @@ class RetrievalIndex:
     similarity_width: list[int]
     ease_weight: Tensor
     smoothing: float
+    new_item_weight: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @classmethod
     def from_recommender(
@@ -127,6 +133,7 @@ class RetrievalIndex:
         affinity, ease = heads.get(FactorAffinity.name), heads.get(EASE.name)
         popularity = heads.get(Popularity.name)
         similarity = heads.get(ContentSimilarity.name)
+        new_items = heads.get(NewItems.name)
         num_items, empty = items.size(0), items.new_zeros(0)
         item_values, factor, share = _values(data)
         blocks = [items]
@@ -144,6 +151,8 @@ class RetrievalIndex:
             entries.append(entry.to(items.dtype))
         if isinstance(popularity, Popularity):
             blocks.append(popularity.count.cpu().to(items.dtype).log1p()[:, None])
+        if isinstance(new_items, NewItems):
+            blocks.append(new_items.new.cpu().to(items.dtype)[:, None])
         features: list[Tensor] = []
         if isinstance(similarity, ContentSimilarity):
             names = (f"x_{modality}" for modality in similarity.modalities)
@@ -172,6 +181,7 @@ class RetrievalIndex:
             similarity_width=[x.size(1) for x in features],
             ease_weight=weight(ease),
             smoothing=getattr(affinity, "smoothing", 1.0),
+            new_item_weight=weight(new_items),
         )
 
     @property
@@ -211,8 +221,8 @@ class RetrievalIndex:
             number.index_add_(0, history.rows(), known)
             constant = (self.smoothing / (number + self.smoothing)).log()
             blocks.append(constant * self.affinity_weight)
-        if self.popularity_weight.numel():
-            blocks.append(self.popularity_weight.expand(history.num_users, 1))
+        for weight in (self.popularity_weight, self.new_item_weight):
+            blocks.append(weight.expand(history.num_users, -1))
         blocks += self._mean_features(history)
         if self.ease_weight.numel():
             rows.append(history.rows())
@@ -304,7 +314,7 @@ class RetrievalIndex:
 
     def tensors(self) -> dict[str, Any]:
         """All of it as plain tensors, for :func:`torch.save`."""
-        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        state = {part.name: getattr(self, part.name) for part in fields(self)}
         state["fold_in"] = self.fold_in.item
         state["item_values"] = (self.item_values.ptr, self.item_values.item)
         return state
@@ -325,7 +335,8 @@ class RetrievalIndex:
     @property
     def _feature_start(self) -> int:
         """Where the columns of features start."""
-        return self.width + self._num_factors + self.popularity_weight.numel()
+        constants = self.popularity_weight.numel() + self.new_item_weight.numel()
+        return self.width + self._num_factors + constants
 
     def _mean_features(self, history: UserItems) -> list[Tensor]:
         """The weighted mean of the features of each history, by modality."""

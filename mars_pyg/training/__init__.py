@@ -7,6 +7,7 @@ from typing import Any
 from mars_pyg.training.evaluation import evaluate, evaluate_users, rank
 from mars_pyg.training.head_weights import fit_head_weights
 from mars_pyg.training.negative_sampling import NegativeSampler
+from mars_pyg.training.new_item_exposure import fit_new_item_weight
 from mars_pyg.user_items import UserItems
 
 # Lightning takes seconds to import, so what needs it is imported when asked for.
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate_users",
     "fit",
     "fit_head_weights",
+    "fit_new_item_weight",
     "rank",
 ]
 

@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg import (
     BPR,
+    AddItems,
     DataError,
     HeadedRecommender,
     ScoreExplainer,
@@ -79,6 +80,26 @@ def test_reasons_add_up_to_the_score(
         sizes = [abs(reason.contribution) for reason in entry.reasons]
         assert sizes == sorted(sizes, reverse=True)
         assert 0 not in sizes
+
+
+@pytest.mark.parametrize("model", ["none", "bpr", "mars"])
+def test_reasons_of_new_items_add_up_too(model):
+    data = make_catalogue()
+    recommender = make_recommender(data, model, HEADS)
+    row = {"id": "new", data["value"].factor_name[0]: data["value"].name[0]}
+    extended = AddItems([row])(data.clone())
+    after = recommender.add_items(extended).double()
+    after.heads["new"].weight.data.fill_(0.7)
+    name = data["user"].id[3]
+    (found,) = explain(after, extended, name, ["new"])
+    score = after.score(torch.tensor([3]), after())[0, -1]
+    assert found.score == pytest.approx(score.item(), rel=1e-12)
+    assert total(found) == pytest.approx(score.item(), rel=1e-6)
+    (reason,) = (reason for reason in found.reasons if reason.source == "new")
+    assert reason.contribution == pytest.approx(0.7)
+    assert reason.text() == "new item"
+    (other,) = explain(after, extended, name, data["item"].id[:1])
+    assert "new" not in {reason.source for reason in other.reasons}
 
 
 def test_reasons_of_heads_are_those_of_the_formulas(data):

@@ -8,13 +8,16 @@ from mars_pyg import (
     BPR,
     AddItems,
     DataError,
+    FactorAffinity,
     HeadedRecommender,
     Popularity,
     SyntheticFactorDataset,
     evaluate,
     recommend,
 )
+from mars_pyg.heads import ScoreHead
 from mars_pyg.heads.build import HEADS, build_heads
+from mars_pyg.item_subset import take_items
 from mars_pyg.training import fit_head_weights
 from mars_pyg.training.candidate_pool import CandidatePool
 from mars_pyg.user_items import UserItems
@@ -163,7 +166,7 @@ def test_new_items_are_scored_at_once_and_the_others_as_before(data, with_base):
     extended = AddItems(NEW)(data)
     after = recommender.add_items(extended)
     assert after.num_items == 83
-    assert after.part_names == recommender.part_names
+    assert after.part_names == [*recommender.part_names, "new item"]
     user = torch.arange(150)
     old = recommender.score(user, recommender())
     new = after.score(user, after())
@@ -187,6 +190,68 @@ def test_new_items_are_scored_at_once_and_the_others_as_before(data, with_base):
     other.load_state_dict(after.state_dict())
     torch.testing.assert_close(other.score(user, other()), new)
     assert data["item"].num_nodes == before["item"].num_nodes
+
+
+def test_new_items_are_raised_together(data):
+    recommender = make_recommender(data)
+    extended = AddItems(NEW)(data)
+    plain = recommender.add_items(extended, exposure=0.0)
+    assert plain.part_names == recommender.part_names
+    user = torch.arange(150)
+    score = plain.score(user, plain())
+    weights = []
+    for exposure in (0.5, 1.0, 2.0):
+        after = recommender.add_items(extended, exposure=exposure)
+        raised = after.score(user, after())
+        torch.testing.assert_close(raised[:, :80], score[:, :80])
+        weight = after.heads["new"].weight
+        torch.testing.assert_close(raised[:, 80:], score[:, 80:] + weight)
+        weights.append(weight.item())
+    assert weights == sorted(weights)
+    assert weights[0] < weights[-1]
+    # Items that come later are raised as the first ones.
+    more = AddItems([{"id": "n4", "product_type": "tent"}])(extended.clone())
+    later = after.add_items(more)
+    torch.testing.assert_close(later.heads["new"].weight, after.heads["new"].weight)
+    assert later.heads["new"].new.tolist() == [False] * 80 + [True] * 4
+    for exposure in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="'exposure' must not be negative"):
+            recommender.add_items(extended, exposure=exposure)
+
+
+def test_a_head_that_cannot_leave_items_out_is_added_to_as_it_is(data):
+    class Own(Popularity):
+        name = "own"
+
+        def keep_items(self, data, item):
+            return ScoreHead.keep_items(self, data, item)
+
+    recommender = HeadedRecommender(None, data, [Own(data)])
+    extended = AddItems(NEW)(data)
+    with pytest.raises(NotImplementedError, match="Own cannot leave items out"):
+        recommender.add_items(extended)
+    assert recommender.add_items(extended, exposure=0.0).num_items == 83
+
+
+def test_heads_of_some_items_score_them_as_before(data):
+    recommender = make_recommender(data).double()
+    kept = torch.arange(80)[torch.arange(80) % 3 > 0]
+    some = take_items(data, kept)
+    # Histories of kept items alone, by both numbers.
+    history = UserItems.from_data(some, "train")
+    before = UserItems(history.ptr, kept[history.item], 80)
+    for name in ("ease", "similarity"):
+        head = recommender.heads[name]
+        torch.testing.assert_close(
+            head.keep_items(some, kept).score(history), head.score(before)[:, kept]
+        )
+    head = recommender.heads["popularity"].keep_items(some, kept)
+    assert torch.equal(head.count, recommender.heads["popularity"].count[kept])
+    # What is rare depends on the items that there are.
+    torch.testing.assert_close(
+        recommender.heads["affinity"].keep_items(some, kept).share,
+        FactorAffinity(some).share,
+    )
 
 
 def test_weights_and_parts_of_pairs_hold_for_new_items(data):

@@ -123,12 +123,30 @@ def test_new_items_are_served_and_fold_in_users(data):
     # The other is like none.
     assert not after.base.like[1].any()
     assert not item[81].any()
+    # The best of all, however far they are raised.
+    after.heads["new"].weight.data.fill_(1e3)
+    index = RetrievalIndex.from_recommender(after, extended)
+    history = after.history.take(torch.tensor([0]))
+    found = index.search(index.user_vectors(history), 2, history.item)[1]
+    assert sorted(found.tolist()) == [80, 81]
 
 
 def test_tensors_are_the_index(data):
     index = RetrievalIndex.from_recommender(make_recommender(data), data)
     again = RetrievalIndex.from_tensors(index.tensors())
     history = UserItems(torch.tensor([0, 2]), torch.tensor([1, 2]), 80)
+    assert torch.equal(
+        index.score(index.user_vectors(history)),
+        again.score(again.user_vectors(history)),
+    )
+
+
+def test_an_export_of_before_new_items_were_raised_is_read(data):
+    index = RetrievalIndex.from_recommender(make_recommender(data), data)
+    state = index.tensors()
+    del state["new_item_weight"]
+    history = UserItems(torch.tensor([0, 2]), torch.tensor([1, 2]), 80)
+    again = RetrievalIndex.from_tensors(state)
     assert torch.equal(
         index.score(index.user_vectors(history)),
         again.score(again.user_vectors(history)),
