@@ -26,10 +26,10 @@ class VBPR(Recommender):
 
     **Departures.** The paper does not regularise :math:`\mathbf{E}`, which it trains by
     stochastic gradient descent; under Adam content then escapes the regularisation, and
-    the model overfits. The features of all modalities are concatenated, where the paper has
-    images alone. The paper has 20 dimensions, half of them of content; here both halves
-    have the width of all baselines. It searches :math:`\lambda` for stochastic gradient
-    descent; here it is that of :class:`~mars_pyg.nn.BPR`.
+    the model overfits. The features of all modalities are concatenated, where the paper
+    has images alone. The paper has 20 dimensions, half of them of content; here both
+    halves have the width of all baselines. It searches :math:`\lambda` for stochastic
+    gradient descent; here it is that of :class:`~mars_pyg.nn.BPR`.
 
     Args:
         data (HeteroData): The graph, with features :obj:`x_<modality>` of the items.

@@ -108,13 +108,18 @@ class PopularityReason(Reason):
 
     Args:
         num_users: Number of users who chose the item in training.
+        is_new: Whether the item came after the training, and only counts as if so many
+            users had chosen it.
     """
 
     num_users: int
+    is_new: bool = False
 
     def text(self, whose: str = "your") -> str:
         """See :class:`Reason`."""
         users = "1 user" if self.num_users == 1 else f"{self.num_users} users"
+        if self.is_new:
+            return f"popularity: new, as if chosen by {users}"
         return f"popularity: chosen by {users}"
 
 

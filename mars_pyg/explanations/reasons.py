@@ -82,8 +82,9 @@ def head_reasons(
             i = int(item[place])
             yield place, _factor_reason(head.name, contribution, column, i, values)
         elif isinstance(head, Popularity):
-            num_users = int(head.count[item[place]])
-            yield place, PopularityReason(head.name, contribution, num_users)
+            i = int(item[place])
+            num_users, is_new = int(head.count[i]), i >= head.num_counted
+            yield place, PopularityReason(head.name, contribution, num_users, is_new)
         else:
             yield place, PartReason(head.name, contribution, head.parts[column])
 

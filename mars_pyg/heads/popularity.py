@@ -32,6 +32,8 @@ class Popularity(ScoreHead):
         train = UserItems.from_data(data, "train")
         count = torch.bincount(train.item, minlength=train.num_items)
         self.register_buffer("count", count, persistent=False)
+        #: The number of items that were counted; those added later follow.
+        self.num_counted = count.numel()
 
     def score(self, history: UserItems) -> Tensor:
         """The same scores for each user; see :class:`ScoreHead`."""
@@ -62,8 +64,10 @@ class Popularity(ScoreHead):
                 (default: :obj:`0.5`)
         """
         head = self._like(type(self)(data))
-        usual = self.count.double().quantile(quantile).round().to(self.count.dtype)
-        head.count[self.count.numel() :] = usual
+        counted = self.count[: self.num_counted]
+        usual = counted.double().quantile(quantile).round().to(self.count.dtype)
+        head.count[self.num_counted :] = usual
+        head.num_counted = self.num_counted
         return head
 
     def keep_items(self, data: HeteroData, item: Tensor) -> Self:

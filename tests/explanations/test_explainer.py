@@ -98,6 +98,8 @@ def test_reasons_of_new_items_add_up_too(model):
     (reason,) = (reason for reason in found.reasons if reason.source == "new")
     assert reason.contribution == pytest.approx(0.7)
     assert reason.text() == "new item"
+    (reason,) = (reason for reason in found.reasons if reason.source == "popularity")
+    assert reason.text().startswith("popularity: new, as if chosen by ")
     (other,) = explain(after, extended, name, data["item"].id[:1])
     assert "new" not in {reason.source for reason in other.reasons}
 
