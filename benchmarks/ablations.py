@@ -18,7 +18,16 @@ from statistics import mean
 from typing import Any
 
 from accuracy import HEADS, MODELS
-from figures import COLOURS, MUTED, drawing, format_mean, interval, markdown, write_csv
+from figures import (
+    COLOURS,
+    MUTED,
+    bars,
+    drawing,
+    format_mean,
+    interval,
+    markdown,
+    write_csv,
+)
 from training_runs import (
     Job,
     add_arguments,
@@ -142,18 +151,12 @@ def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:
     ):
         for axis, base, colour in zip(axes[0], bases, COLOURS, strict=False):
             own = [row for row in rows if row["of"] == base]
-            heights = [row["test recall@20"] for row in own]
-            axis.bar(
-                [row["model"] for row in own],
-                heights,
-                yerr=[row["test recall@20 interval"] for row in own],
-                color=[colour, *[MUTED] * (len(own) - 1)],
-                capsize=4,
-            )
-            axis.axhline(heights[0], color=colour, lw=1, ls="--")
+            colours = [colour, *[MUTED] * (len(own) - 1)]
+            names = [row["model"] for row in own]
+            bars(axis, names, own, "test recall@20", color=colours)
             axis.set_title(base, loc="left")
             axis.tick_params(axis="x", rotation=40)
-            axis.grid(visible=False, axis="x")
+            axis.margins(y=0.1)
         axes[0, 0].set_ylabel("test Recall@20")
 
 

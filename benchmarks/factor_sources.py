@@ -24,7 +24,15 @@ from statistics import mean
 from typing import Any
 
 from accuracy import MODELS, STRUCTURE
-from figures import COLOURS, drawing, format_mean, interval, markdown, write_csv
+from figures import (
+    COLOURS,
+    bars,
+    drawing,
+    format_mean,
+    interval,
+    markdown,
+    write_csv,
+)
 from training_runs import (
     Job,
     add_arguments,
@@ -45,7 +53,12 @@ from mars_pyg.runs import load_data
 
 RESULTS = Path(__file__).parent / "results" / "factor_sources.json"
 SOURCES = ("none", "clusters", "keywords", "profiles")
-LABELS = {"none": "no factors", "profiles": "language model"}
+LABELS = {
+    "none": "no factors",
+    "profiles": "language model",
+    "mars": "MARS",
+    "mars_heads": "MARS with heads",
+}
 FIELDS = ["title", "description"]
 #: Heads that read no factors.
 OTHER_HEADS = ["ease", "popularity", "similarity"]
@@ -182,22 +195,20 @@ def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:
         width = 0.8 / len(models)
         for place, (model, colour) in enumerate(zip(models, COLOURS, strict=False)):
             own = [row for row in rows if row["model"] == model]
-            axis.bar(
+            bars(
+                axis,
                 [names.index(row["factors"]) + place * width for row in own],
-                [row["test recall@20"] for row in own],
-                width * 0.92,
-                yerr=[row["test recall@20 interval"] for row in own],
+                own,
+                "test recall@20",
+                width=width * 0.92,
                 color=colour,
-                capsize=4,
-                label=model.replace("mars_heads", "MARS with heads").replace(
-                    "mars", "MARS"
-                ),
+                label=LABELS[model],
             )
         middle = (len(models) - 1) * width / 2
         axis.set_xticks([i + middle for i in range(len(names))], names)
-        axis.grid(visible=False, axis="x")
         axis.set_ylabel("test Recall@20")
-        axis.legend(loc="lower right", frameon=True)
+        axis.margins(y=0.12)
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models))
 
 
 if __name__ == "__main__":

@@ -52,6 +52,35 @@ def drawing(
         plt.close(figure)
 
 
+def bars(
+    axis: Any,
+    places: Sequence[Any],
+    rows: list[dict[str, Any]],
+    name: str,
+    **style: Any,
+) -> None:
+    """Bars with their values on top, and the intervals of those of several seeds.
+
+    Args:
+        axis: The axis to draw on.
+        places: Where the bars stand.
+        rows: Rows with a column of the name, and one of its interval.
+        name: The column.
+        style: Arguments of ``bar``.
+    """
+    heights = [row[name] for row in rows]
+    drawn = axis.bar(places, heights, **style)
+    labels = [f"{height:.4f}".lstrip("0") for height in heights]
+    axis.bar_label(drawn, labels, padding=7, fontsize=10)
+    for bar, row in zip(drawn, rows, strict=True):
+        if row[f"{name} interval"]:
+            middle = bar.get_x() + bar.get_width() / 2
+            axis.errorbar(
+                middle, row[name], row[f"{name} interval"], color="black", capsize=4
+            )
+    axis.grid(visible=False, axis="x")
+
+
 def write_csv(rows: list[dict[str, Any]] | pd.DataFrame, path: Path) -> None:
     """Write rows as csv."""
     with atomic_path(path) as temporary:
