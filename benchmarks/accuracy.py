@@ -236,10 +236,11 @@ def table(records: list[dict]) -> str:
                 spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
                 cells.append(f"{mean(values):.4f}{spread}".replace("0.", "."))
         if "epochs" in runs[0]:
-            times = [run["seconds_per_epoch"] for run in runs]
-            times = [seconds for seconds in times if seconds is not None]
-            cells.append(f"{mean(times):.2f}" if times else "")
-            cells.append(f"{max(run['peak_mib'] for run in runs):.0f}")
+            timed = [run for run in runs if run["seconds_per_epoch"] is not None]
+            times = [run["seconds_per_epoch"] for run in timed]
+            cells.append(f"{mean(times):.2f}" if timed else "")
+            peaks = [run["peak_mib"] for run in timed]
+            cells.append(f"{max(peaks):.0f}" if timed else "")
             cells.append("/".join(str(run["epochs"]) for run in runs))
         else:
             cells += ["", "", ""]

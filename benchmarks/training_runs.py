@@ -202,9 +202,11 @@ def run(arguments: argparse.Namespace, job: Job) -> dict[str, Any]:
     record["config"] = describe(config, job)
     if "epochs" in metrics:
         record |= {name: metrics[name] for name in TRAINING}
-        # Of a run that had no epoch left to train there is no time.
-        seconds = record["seconds_per_epoch"]
-        record["seconds_per_epoch"] = seconds and round(seconds, 3)
+        if record["seconds_per_epoch"] is None:
+            # There was no epoch left to train.
+            record["peak_mib"] = None
+        else:
+            record["seconds_per_epoch"] = round(record["seconds_per_epoch"], 3)
     if "weights" in metrics:
         record["weights"] = {
             name: round(weight, 4) for name, weight in metrics["weights"].items()
