@@ -139,7 +139,9 @@ def measure(model: MARS) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     known = torch.ones(model.num_items, dtype=torch.bool)
     for modality in model.content_modalities:
-        known &= (model.get_buffer(f"x_{modality}") != 0).any(dim=1)
+        has_features = torch.zeros_like(known)
+        has_features[model.get_buffer(f"known_{modality}")] = True
+        known &= has_features
     views = {name: view[known].double() for name, view in model.views().items()}
     measured = divergence(list(views.values()))
     values = {name: value.numpy() for name, value in measured.items()}
