@@ -66,6 +66,11 @@ def main() -> None:
         return
     if not arguments.table:
         records = measure(arguments)
+        if arguments.output.is_file():
+            # Those of other datasets stay.
+            measured = {record["dataset"] for record in records}
+            before = json.loads(arguments.output.read_text())
+            records += [r for r in before if r["dataset"] not in measured]
         with atomic_path(arguments.output) as temporary:
             temporary.write_text(json.dumps(records, indent=1) + "\n")
     print(table(json.loads(arguments.output.read_text())))
