@@ -354,6 +354,15 @@ def test_captions_take_the_place_of_pictures(tmp_path: Path) -> None:
     assert stored_values(tmp_path / "s", catalogue, schema) == {(0, 0, "blue")}
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Programs in the background of a shell start with interrupts ignored."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupted_run_keeps_what_it_paid_for(tmp_path: Path) -> None:
     """On Ctrl-C, answers that are on their way are waited for."""
     with LoopbackServer(latency=0.2) as server:
