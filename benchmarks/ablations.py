@@ -14,7 +14,6 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from accuracy import HEADS, MODELS
@@ -23,9 +22,8 @@ from figures import (
     MUTED,
     bars,
     drawing,
-    format_mean,
-    interval,
     markdown,
+    summarize,
     write_csv,
 )
 from training_runs import (
@@ -55,7 +53,6 @@ GROUPS = {
     "the paper's MARS": list(PARTS),
     "MARS with heads": ["MARS with heads", *WITHOUT_HEAD, "w/o heads"],
 }
-SHOWN = ("recall@20", "ndcg@20")
 
 
 def main() -> None:
@@ -125,12 +122,9 @@ def report(output: Path) -> None:
                 row = {"": model, "seeds": len(records)}
                 number = {"dataset": dataset, "of": base, "model": model}
                 number["seeds"] = len(records)
-                for split in ("valid", "test"):
-                    for name in SHOWN:
-                        values = [record[split][name] for record in records]
-                        row[f"{split} {name}"] = format_mean(values)
-                        number[f"{split} {name}"] = mean(values)
-                        number[f"{split} {name} interval"] = interval(values)
+                cells, metrics = summarize(records)
+                row |= cells
+                number |= metrics
                 rows.append(row)
                 numbers.append(number)
         print(f"{dataset}\n\n{markdown(rows)}\n")

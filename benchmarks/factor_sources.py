@@ -20,7 +20,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from accuracy import MODELS, STRUCTURE
@@ -28,9 +27,8 @@ from figures import (
     COLOURS,
     bars,
     drawing,
-    format_mean,
-    interval,
     markdown,
+    summarize,
     write_csv,
 )
 from training_runs import (
@@ -172,12 +170,9 @@ def report(output: Path) -> None:
                 row["factors"] = LABELS.get(source, source)
                 row["seeds"] = len(records)
                 number = {"dataset": dataset, **row}
-                for split in ("valid", "test"):
-                    for name in ("recall@20", "ndcg@20"):
-                        found = [record[split][name] for record in records]
-                        row[f"{split} {name}"] = format_mean(found)
-                        number[f"{split} {name}"] = mean(found)
-                        number[f"{split} {name} interval"] = interval(found)
+                cells, metrics = summarize(records)
+                row |= cells
+                number |= metrics
                 rows.append(row)
                 numbers.append(number)
         print(f"{dataset}\n\n{markdown(rows)}\n")

@@ -15,6 +15,8 @@ from mars_pyg.files import atomic_path
 #: Colours that people of any colour vision tell apart (Okabe and Ito).
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 MUTED = "#9aa0a6"
+#: The metrics that tables of experiments show.
+SHOWN = ("recall@20", "ndcg@20")
 
 
 @contextmanager
@@ -99,6 +101,24 @@ def format_mean(values: Sequence[float]) -> str:
     """Mean and deviation over seeds, without the zero before the point."""
     spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
     return f"{mean(values):.4f}{spread}".replace("0.", ".")
+
+
+def summarize(
+    records: list[dict[str, Any]],
+) -> tuple[dict[str, str], dict[str, float]]:
+    """The metrics of the runs of a model, as cells of a table and as numbers.
+
+    Args:
+        records: A record for each seed.
+    """
+    cells, numbers = {}, {}
+    for split in ("valid", "test"):
+        for name in SHOWN:
+            values = [record[split][name] for record in records]
+            cells[f"{split} {name}"] = format_mean(values)
+            numbers[f"{split} {name}"] = mean(values)
+            numbers[f"{split} {name} interval"] = interval(values)
+    return cells, numbers
 
 
 def interval(values: Sequence[float]) -> float:

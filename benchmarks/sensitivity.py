@@ -14,11 +14,10 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from accuracy import MODELS
-from figures import COLOURS, drawing, format_mean, interval, markdown, write_csv
+from figures import COLOURS, drawing, markdown, summarize, write_csv
 from training_runs import (
     Job,
     add_arguments,
@@ -102,12 +101,9 @@ def report(output: Path) -> None:
                 row: dict[str, Any] = {option: f"{value:g}", "seeds": len(records)}
                 number = {"dataset": dataset, "option": option, "value": value}
                 number["seeds"] = len(records)
-                for split in ("valid", "test"):
-                    for name in ("recall@20", "ndcg@20"):
-                        found = [record[split][name] for record in records]
-                        row[f"{split} {name}"] = format_mean(found)
-                        number[f"{split} {name}"] = mean(found)
-                        number[f"{split} {name} interval"] = interval(found)
+                cells, metrics = summarize(records)
+                row |= cells
+                number |= metrics
                 rows.append(row)
                 numbers.append(number)
             print(f"{dataset}\n\n{markdown(rows)}\n")
