@@ -12,8 +12,10 @@ prepared form of the graph need beside items, gates and edges. All keep the memo
 they free (``mars_pyg.memory``), as else its page faults would hide what is compared.
 The floor is the time in which ``N (5 * 4 d + 16 K)`` bytes, forward alone
 ``N (2 * 4 d + 8 K)``, are copied, at the bandwidth of a large copy right before and
-after the runs. Too much memory or time is a result. On a machine that others use, too,
-look at ``other_load``, the share of the processors that they took during the runs.
+after the runs. ``x rows`` compares with moving a row for each edge twice in each pass,
+which it takes where no row stays in a cache. Too much memory or time is a result. On a
+machine that others use, too, look at ``other_load``, the share of the processors that
+they took during the runs.
 
     python benchmarks/scaling.py                 # a quarter of an hour
     python benchmarks/scaling.py --table         # table and plot of what is recorded

@@ -23,7 +23,7 @@ STYLES = {
 def table(records: list[dict]) -> str:
     """The records as an aligned Markdown table, a row for each measurement."""
     heads = ["scenario", "items", "pass", "method", "ms", "items/s", "edges/s"]
-    heads += ["peak MiB", "x our best", "x floor", "other load"]
+    heads += ["peak MiB", "x our best", "x floor", "x rows", "other load"]
     rows = []
     groups = defaultdict(list)
     for record in records:
@@ -35,14 +35,15 @@ def table(records: list[dict]) -> str:
         for record in sorted(group, key=lambda r: order.index(r["method"])):
             row = [scenario, f"{items:,}", name, STYLES[record["method"]][0]]
             if record["status"] != "ok":
-                rows.append([*row, record["status"], *[""] * 6])
+                rows.append([*row, record["status"], *[""] * 7])
                 continue
             row += [f"{record['ms']:.3g}" if record["ms"] < 100 else ""]
             row[-1] = row[-1] or f"{record['ms']:,.0f}"
             row += [_short(record["items_per_s"]), _short(record["edges_per_s"])]
             row += [f"{record['peak_mib']:,.0f}"]
             row += [f"{record['ms'] / min(ours):.1f}" if ours else ""]
-            row += [f"{record['floor_ratio']:.1f}", f"{record['other_load']:.2f}"]
+            row += [f"{record['floor_ratio']:.1f}", f"{rows_ratio(record):.1f}"]
+            row += [f"{record['other_load']:.2f}"]
             rows.append(row)
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     numeric = [head not in ("scenario", "pass", "method") for head in heads]
@@ -59,6 +60,20 @@ def table(records: list[dict]) -> str:
         for w, n in zip(widths, numeric, strict=True)
     ]
     return "\n".join([line(heads), line(rule), *map(line, rows)])
+
+
+def rows_ratio(record: dict) -> float:
+    """The time over that of moving a row for each edge twice in each pass.
+
+    An item's row goes to its values and the values' rows come back, and so do their
+    gradients: that is moved at the speed of a copy where no row stays in a cache.
+    """
+    bits = int(record["dtype"].removeprefix("bfloat").removeprefix("float"))
+    row_size = record["channels"] * bits // 8
+    passes = 2 if record["pass"] == BOTH else 1
+    moved = 2 * passes * record["edges"] * row_size
+    ratio: float = record["ms"] / (moved / record["copy_gb_s"] / 1e6)
+    return ratio
 
 
 def _short(number: float) -> str:
