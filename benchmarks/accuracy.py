@@ -64,6 +64,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "ease_cliques": {"model": "none", "heads": ["ease"]},
     "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
     "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
+    # The same, with the heads in the loss of the model; see the grid.
+    "mars_joint": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
 }
 #: BPR, LightGCN and EASE are above: they are models and a head of the package.
 BASELINE_MODELS = {
@@ -89,6 +91,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "freedom": [{"regularization": weight} for weight in (0.0, 0.001, 0.01)],
     "bm3": [{}, {"regularization": 0.01}, {"dropout": 0.3}],
     "smore": [{"regularization": weight} for weight in (1e-4, 0.001, 0.01)],
+    "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5, 1.0)],
 }
 #: Models that are compared with ``mars_heads``, user by user.
 RIVALS = ("ease", "lightgcn", "structure", *BASELINE_MODELS)

@@ -91,6 +91,8 @@ class TrainConfig(
             head = name.split("_")[0]
             if head not in ["heads", *heads] and getattr(self, name) is not None:
                 raise ValueError(f"there is no head {head!r} for the option {name!r}")
+        if self.heads_in_loss and (self.model == NO_MODEL or not heads):
+            raise ValueError("'heads_in_loss' needs a model and 'heads'")
         metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in self.k]
         if self.monitor not in metrics:
             raise ValueError(
@@ -137,7 +139,9 @@ class TrainConfig(
 
     def head_arguments(self) -> dict[str, Any]:
         """The arguments of :func:`~mars_pyg.heads.build_heads`."""
-        return {**self._given(HeadOptions), "heads": self.head_names}
+        arguments = self._given(HeadOptions)
+        arguments.pop("heads_in_loss", None)
+        return {**arguments, "heads": self.head_names}
 
     def training_arguments(self) -> dict[str, Any]:
         """The arguments of :func:`~mars_pyg.training.fit`."""

@@ -216,6 +216,12 @@ class HeadOptions(BaseModel):
     ease_solver: Literal["auto", "dense", "local"] | None = Field(
         None, description="how EASE is solved; dense for up to 10,000 items"
     )
+    heads_in_loss: float | None = Field(
+        None,
+        ge=0,
+        description="what the heads' scores count for in the loss of the model; "
+        "unless given it is trained by itself",
+    )
 
 
 class TrainingOptions(BaseModel):

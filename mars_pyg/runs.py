@@ -18,9 +18,9 @@ from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path, load_tensors
-from mars_pyg.heads import ContentSimilarity, HeadedRecommender
+from mars_pyg.heads import ContentSimilarity, HeadedRecommender, ScoreOffset
 from mars_pyg.heads.build import build_heads
-from mars_pyg.nn import MARS, Recommender
+from mars_pyg.nn import MARS, LightGCN, Recommender
 from mars_pyg.training.evaluation import check_held_out, evaluate
 from mars_pyg.training.head_weights import fit_head_weights
 from mars_pyg.transforms import AddItemCooccurrence, AddItemKNN, AddTextFeatures
@@ -95,7 +95,7 @@ def load_data(config: TrainConfig) -> HeteroData:
     return data
 
 
-def build_recommender(config: TrainConfig, data: HeteroData) -> Recommender | None:
+def build_recommender(config: TrainConfig, data: HeteroData) -> LightGCN | None:
     """Make the model of a configuration, its parameters drawn from the seed.
 
     Returns:
@@ -161,10 +161,16 @@ def train(
         write_config(resolved, folder / CONFIG)
     metrics: dict[str, Any] = {}
     if model is not None:
-        metrics = _fit(config, data, model, folder, resume, progress)
+        trained: Recommender = model
+        if config.heads_in_loss:
+            trained = _join_heads(config, data, model, folder)
+        metrics = _fit(config, data, trained, folder, resume, progress)
+        if trained is not model:
+            model.score_offset = None
+            metrics["val"] = _evaluate(config, data, model, "val")
     # A continued run may have got other 'max_epochs', once fit() has accepted them.
     write_config(resolved, folder / CONFIG)
-    recommender = model
+    recommender: Recommender | None = model
     if config.head_names:
         recommender, weights = _fit_heads(config, data, model, folder)
         if model is not None:
@@ -211,27 +217,58 @@ def _fit(
     }
 
 
+def _join_heads(
+    config: TrainConfig, data: HeteroData, model: LightGCN, folder: Path
+) -> HeadedRecommender:
+    """Let the loss of the model know the heads, and validate it with them."""
+    heads = _make_heads(config, data, model, folder).head_list()
+    # What is near in content the model knows itself, and it takes most of the time.
+    known = [head for head in heads if not isinstance(head, ContentSimilarity)]
+    if not known:
+        raise DataError(
+            "'heads_in_loss' needs another head than the similarity of content",
+            mend="change 'heads', or leave it out",
+        )
+    fit_head_weights(HeadedRecommender(None, data, known), data)
+    assert config.heads_in_loss is not None
+    model.score_offset = ScoreOffset(data, known, config.heads_in_loss)
+    joint = HeadedRecommender(model, data, known)
+    joint.heads.requires_grad_(False)
+    return joint
+
+
 def _fit_heads(
     config: TrainConfig, data: HeteroData, model: Recommender | None, folder: Path
 ) -> tuple[HeadedRecommender, dict[str, float]]:
-    """Make the heads, keep them, and choose their weights on validation."""
-    path, digest = folder / HEADS, interactions_digest(data)
-    known = path.exists()
-    recommender = _add_heads(config, data, model, fit=not known)
-
-    def write() -> None:
-        state = {"interactions": digest, "state_dict": recommender.heads.state_dict()}
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
-
-    if known:
-        _load_heads(recommender, path, data)
-    else:
-        # Before the search: EASE is not to be solved twice.
-        write()
+    """Choose the weights of the heads on validation, and keep them."""
+    recommender = _make_heads(config, data, model, folder)
     weights = fit_head_weights(recommender, data)
-    write()
+    _write_heads(recommender, data, folder)
     return recommender, weights
+
+
+def _make_heads(
+    config: TrainConfig, data: HeteroData, model: Recommender | None, folder: Path
+) -> HeadedRecommender:
+    """Make the heads, or load those that the folder has: EASE is solved once."""
+    known = (folder / HEADS).exists()
+    recommender = _add_heads(config, data, model, fit=not known)
+    if known:
+        _load_heads(recommender, folder / HEADS, data)
+    else:
+        _write_heads(recommender, data, folder)
+    return recommender
+
+
+def _write_heads(
+    recommender: HeadedRecommender, data: HeteroData, folder: Path
+) -> None:
+    state = {
+        "interactions": interactions_digest(data),
+        "state_dict": recommender.heads.state_dict(),
+    }
+    with atomic_path(folder / HEADS) as temporary:
+        torch.save(state, temporary)
 
 
 def _add_heads(
@@ -289,7 +326,7 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
             )
     assert config is not None
     data = load_data(config)
-    recommender = build_recommender(config, data)
+    recommender: Recommender | None = build_recommender(config, data)
     if recommender is not None:
         _load_weights(recommender, folder / CHECKPOINT, data)
     if config.head_names:
@@ -318,9 +355,12 @@ def _load_weights(recommender: Recommender, path: Path, data: HeteroData) -> Non
             "the file is no checkpoint of a recommender", mend=mend, file=path
         )
     check_digest(checkpoint["interactions"], data)
+    # Where the loss knew the heads, the model was trained as the base of a recommender
+    # with them.
     state = {
-        name.removeprefix("recommender."): value
+        name.removeprefix("recommender.").removeprefix("base."): value
         for name, value in checkpoint["state_dict"].items()
+        if not name.startswith("recommender.heads.")
     }
     try:
         recommender.load_state_dict(state)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mars_pyg import EASE, DataError, evaluate
+from mars_pyg import EASE, DataError, HeadedRecommender, evaluate
 from mars_pyg.config import make_config
 from mars_pyg.runs import load_run, newest_run, train
 
@@ -39,6 +39,31 @@ def test_a_run_is_loaded_with_its_heads(model: str, tmp_path: Path) -> None:
     if model == "none":
         with pytest.raises(DataError, match="already holds a run"):
             train(make_config(keys), run_dir, progress=False)
+
+
+@pytest.mark.parametrize("model", ["mars", "lightgcn"])
+def test_heads_in_the_loss(model: str, tmp_path: Path) -> None:
+    heads = "affinity,ease,popularity,similarity"
+    keys = {**KEYS, "model": model, "heads": heads}
+    plain = train(make_config(keys), tmp_path / "plain", progress=False)
+    keys["heads_in_loss"] = 0.5
+    whole = train(make_config(keys), tmp_path / "whole", progress=False)
+    assert whole["model_val"] != plain["model_val"]
+    # The metrics of the model are those of the model alone.
+    run = load_run(tmp_path / "whole")
+    assert isinstance(run.recommender, HeadedRecommender)
+    assert run.recommender.base is not None
+    for recommender, split, wanted in (
+        (run.recommender.base, "val", whole["model_val"]),
+        (run.recommender, "val", whole["val"]),
+        (run.recommender, "test", whole["test"]),
+    ):
+        assert evaluate(recommender, run.data, split) == pytest.approx(wanted)
+
+    train(make_config({**keys, "max_epochs": 1}), tmp_path / "parts", progress=False)
+    parts = train(make_config(keys), tmp_path / "parts", resume=True, progress=False)
+    for name in ("model_val", "val", "test", "weights", "best_epoch"):
+        assert parts[name] == whole[name]
 
 
 def test_a_continued_run_does_not_solve_ease_again(
@@ -86,6 +111,9 @@ def test_damaged_heads_are_told(tmp_path: Path, how: str) -> None:
         ({"model": "none", "heads": ""}, "model 'none' needs 'heads'"),
         ({"heads": "ease", "affinity_smoothing": 1.0}, "no head 'affinity'"),
         ({"model": "bpr", "ease_l2": 1.0}, "no head 'ease'"),
+        ({"model": "bpr", "heads_in_loss": 1.0}, "needs a model and 'heads'"),
+        ({"model": "none", "heads_in_loss": 1.0}, "needs a model and 'heads'"),
+        ({"heads_in_loss": -1.0}, "greater than or equal to 0"),
     ],
 )
 def test_options_of_heads_that_make_no_sense(
@@ -93,6 +121,12 @@ def test_options_of_heads_that_make_no_sense(
 ) -> None:
     with pytest.raises(DataError, match=message):
         make_config(keys)
+
+
+def test_similarity_alone_is_not_put_in_the_loss(tmp_path: Path) -> None:
+    keys = {**KEYS, "heads": "similarity", "heads_in_loss": 1.0}
+    with pytest.raises(DataError, match="needs another head"):
+        train(make_config(keys), tmp_path / "run", progress=False)
 
 
 def test_defaults_of_heads() -> None:

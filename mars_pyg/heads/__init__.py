@@ -7,6 +7,7 @@ from mars_pyg.heads.headed_recommender import HeadedRecommender
 from mars_pyg.heads.new_items import NewItems
 from mars_pyg.heads.popularity import Popularity
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.heads.score_offset import ScoreOffset
 
 __all__ = [
     "EASE",
@@ -16,4 +17,5 @@ __all__ = [
     "NewItems",
     "Popularity",
     "ScoreHead",
+    "ScoreOffset",
 ]

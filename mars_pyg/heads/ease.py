@@ -134,6 +134,16 @@ class EASE(ScoreHead):
             self.set_weights(systems.solve(self.num_entries))
         return self
 
+    def refit(self, data: HeteroData) -> Self:
+        """A head of the same options and weight for other interactions.
+
+        Args:
+            data: The graph of the same items.
+        """
+        head = self._empty(self.num_items)
+        head.fit(data, self.value.dtype)
+        return self._like(head)
+
     def score(self, history: UserItems) -> Tensor:
         """Score every item for some users; see :class:`ScoreHead`."""
         score = self.weight.new_zeros(history.num_users * self.num_items)
@@ -234,16 +244,20 @@ class EASE(ScoreHead):
 
     def _with_weights(self, weights: Any) -> Self:
         r"""A head of the same options for another matrix :math:`\mathbf{B}`."""
-        head = type(self)(
-            weights.shape[0],
+        head = self._empty(weights.shape[0])
+        head.set_weights(weights)
+        return self._like(head)
+
+    def _empty(self, num_items: int) -> Self:
+        """A head of the same options, without entries."""
+        return type(self)(
+            num_items,
             self.l2,
             self.clique_weight,
             self.num_entries,
             self.solver,
             self.num_neighbors,
         )
-        head.set_weights(weights)
-        return self._like(head)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any):  # type: ignore[no-untyped-def]
         # The number of entries is known when they are loaded.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,9 @@ class LightGCN(Recommender):
         self.user_embedding = torch.nn.Embedding(self.num_users, embedding_dim)
         self.item_embedding = torch.nn.Embedding(self.num_items, embedding_dim)
         self.bpr = BPRLoss()
+        #: What is added to the scores of triplets in the loss, such as a
+        #: :class:`~mars_pyg.heads.ScoreOffset`; no part of the state.
+        self.score_offset: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         # Graphs move with the module, and are no part of its state.
         self._graphs: dict[str, Any] = {
             "interactions": self._normalize(data[INTERACTS].edge_index)
@@ -227,7 +230,10 @@ class LightGCN(Recommender):
         pairs = torch.cat([positive, negative])
         triplet_items = torch.nn.functional.embedding(pairs, items)
         scores = (triplet_user * triplet_items.view(2, *triplet_user.shape)).sum(dim=-1)
-        loss = self.bpr(scores[0], scores[1])
+        better, worse = scores
+        if self.score_offset is not None:
+            better = better + self.score_offset(user, positive, negative)
+        loss = self.bpr(better, worse)
         if self.regularization == 0:
             return loss
         # A row's square counts as often as the row is in a triplet: no row is copied.
