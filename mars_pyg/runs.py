@@ -161,13 +161,10 @@ def train(
         write_config(resolved, folder / CONFIG)
     metrics: dict[str, Any] = {}
     if model is not None:
-        trained: Recommender = model
         if config.heads_in_loss:
-            trained = _join_heads(config, data, model, folder)
-        metrics = _fit(config, data, trained, folder, resume, progress)
-        if trained is not model:
-            model.score_offset = None
-            metrics["val"] = _evaluate(config, data, model, "val")
+            _join_heads(config, data, model, folder)
+        metrics = _fit(config, data, model, folder, resume, progress)
+        model.score_offset = None
     # A continued run may have got other 'max_epochs', once fit() has accepted them.
     write_config(resolved, folder / CONFIG)
     recommender: Recommender | None = model
@@ -219,8 +216,12 @@ def _fit(
 
 def _join_heads(
     config: TrainConfig, data: HeteroData, model: LightGCN, folder: Path
-) -> HeadedRecommender:
-    """Let the loss of the model know the heads, and validate it with them."""
+) -> None:
+    """Let the loss of the model know the heads.
+
+    Validation stays that of the model alone: with the heads it is best at the start,
+    when the model says nothing, and training would stop there.
+    """
     heads = _make_heads(config, data, model, folder).head_list()
     # What is near in content the model knows itself, and it takes most of the time.
     known = [head for head in heads if not isinstance(head, ContentSimilarity)]
@@ -232,9 +233,6 @@ def _join_heads(
     fit_head_weights(HeadedRecommender(None, data, known), data)
     assert config.heads_in_loss is not None
     model.score_offset = ScoreOffset(data, known, config.heads_in_loss)
-    joint = HeadedRecommender(model, data, known)
-    joint.heads.requires_grad_(False)
-    return joint
 
 
 def _fit_heads(
@@ -355,12 +353,9 @@ def _load_weights(recommender: Recommender, path: Path, data: HeteroData) -> Non
             "the file is no checkpoint of a recommender", mend=mend, file=path
         )
     check_digest(checkpoint["interactions"], data)
-    # Where the loss knew the heads, the model was trained as the base of a recommender
-    # with them.
     state = {
-        name.removeprefix("recommender.").removeprefix("base."): value
+        name.removeprefix("recommender."): value
         for name, value in checkpoint["state_dict"].items()
-        if not name.startswith("recommender.heads.")
     }
     try:
         recommender.load_state_dict(state)

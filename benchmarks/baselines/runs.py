@@ -75,7 +75,10 @@ def train_baseline(
     # Lightning loads when it is used: the table needs none.
     from mars_pyg.training.fitting import fit
 
-    resolved = config.resolve().model_dump(mode="json", exclude={"accelerator"})
+    # Without options that are not given: new ones make no other settings.
+    resolved = config.resolve().model_dump(
+        mode="json", exclude={"accelerator"}, exclude_none=True
+    )
     _check_same(describe_baseline(baseline, arguments, resolved), folder / SETTINGS)
     data = load_data(config)
     seed_everything(config.seed)

@@ -25,8 +25,8 @@ class HeadedRecommender(Recommender):
         s(u, i) = \langle \mathbf{e}_u, \mathbf{g}_i \rangle + \sum_h w_h a_h(u, i)
 
     The heads read a user's train interactions; their weights are chosen on validation
-    by :func:`~mars_pyg.training.fit_head_weights`. The base is trained by itself, unless
-    its loss knows the heads by a :class:`ScoreOffset`.
+    by :func:`~mars_pyg.training.fit_head_weights`. The base is trained by itself,
+    unless its loss knows the heads by a :class:`ScoreOffset`.
 
     Args:
         base (Recommender, optional): The recommender; :obj:`None` for heads alone.
