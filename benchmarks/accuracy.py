@@ -91,7 +91,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "freedom": [{"regularization": weight} for weight in (0.0, 0.001, 0.01)],
     "bm3": [{}, {"regularization": 0.01}, {"dropout": 0.3}],
     "smore": [{"regularization": weight} for weight in (1e-4, 0.001, 0.01)],
-    "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5, 1.0)],
+    "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5)],
 }
 #: Models that are compared with ``mars_heads``, user by user.
 RIVALS = ("ease", "lightgcn", "structure", *BASELINE_MODELS)

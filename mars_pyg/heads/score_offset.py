@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -30,7 +31,16 @@ class ScoreOffset:
     interactions, is solved for each part of the users from those of the others alone.
     That of the positives is computed once.
 
-    A recommender takes it as :attr:`~mars_pyg.nn.LightGCN.score_offset`.
+    :class:`~mars_pyg.nn.LightGCN` and what is made from it take it as
+    :obj:`score_offset`:
+
+    .. code-block:: python
+
+        fit_head_weights(HeadedRecommender(None, data, heads), data)
+        model.score_offset = ScoreOffset(data, heads, scale=0.25)
+        fit(model, data)
+        recommender = HeadedRecommender(model, data, heads)
+        fit_head_weights(recommender, data)
 
     Args:
         data (HeteroData): The graph with the train interactions.
@@ -62,12 +72,14 @@ class ScoreOffset:
         num_users = self.history.num_users
         #: The part of each user ``[U]``.
         self.fold = torch.randint(num_folds, (num_users,), generator=generator)
-        self.heads = [head for head in heads if not isinstance(head, EASE)]
+        # Copies, as the weights may be fitted anew later.
+        own = [deepcopy(head).cpu().requires_grad_(False) for head in heads]
+        self.heads = [head for head in own if not isinstance(head, EASE)]
         #: EASE of the interactions of the users outside of each part.
         self.fold_heads = [
             [
                 _solve(data, self.fold != fold, head)
-                for head in heads
+                for head in own
                 if isinstance(head, EASE)
             ]
             for fold in range(num_folds)

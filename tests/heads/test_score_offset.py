@@ -71,7 +71,9 @@ def test_as_one_triplet_at_a_time(data: HeteroData) -> None:
             gain = math.log1p(int(count[i]) - 1) - math.log1p(int(count[j]))
             wanted += score[i] - score[j] + popularity.weight[0] * gain
         assert float(found[place]) == pytest.approx(0.5 * float(wanted), abs=1e-5)
-    # In any order, and more than once.
+    # In any order, and more than once; with the weights of before.
+    for head in heads:
+        head.weight.data.zero_()
     order = torch.randint(found.numel(), (100,))
     again = offset(*(x[order] for x in triplets))
     torch.testing.assert_close(again, found[order])
