@@ -47,8 +47,7 @@ def test_every_argument_has_a_key(owner: type) -> None:
 
 def test_every_key_is_described_and_given_to_something() -> None:
     arguments = {"dataset", "model", "data_seed", "text_model", "num_neighbors"}
-    # By the run itself.
-    arguments.add("heads_in_loss")
+    arguments |= {"heads_in_loss"}
     owners = (MARS, SyntheticFactorDataset, FactorDataset, AmazonFactorDataset, fit)
     owners += (build_heads,)
     for owner in owners:
