@@ -64,9 +64,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "ease_cliques": {"model": "none", "heads": ["ease"]},
     "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
     "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
-    # The same, with the heads in the loss of the model; see the grid.
-    "mars_joint": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
 }
+#: The same, with the heads in the loss of the model; see the grid.
+MODELS["mars_joint"] = MODELS["mars_heads"]
 #: BPR, LightGCN and EASE are above: they are models and a head of the package.
 BASELINE_MODELS = {
     name: {**make_config_keys(name), "baseline": name, "arguments": {}}

@@ -60,7 +60,8 @@ MODEL = {
 QUICK = {"num_users": 400, "num_items": 200, "text_model": "tfidf"}
 QUICK_EPOCHS = 20
 UNRAISED = {"heads unraised": "heads", "all unraised": "all"}
-METHODS = ("random", "text", "affinity", "ease", "model", "heads", "all", *UNRAISED)
+METHODS = ("random", "popularity", "text", "affinity", "ease", "model", "heads", "all")
+METHODS += tuple(UNRAISED)
 LENGTH = 20
 
 

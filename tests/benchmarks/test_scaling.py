@@ -50,6 +50,16 @@ def test_all_methods_agree_on_all_data(load) -> None:  # type: ignore[no-untyped
                 process.check(method, method(problem), problem, expected, rows)
 
 
+def test_rows_that_are_moved_by_hand(load) -> None:  # type: ignore[no-untyped-def]
+    """100 edges of 8 columns: 3,200 bytes a reading, at 2 bytes a nanosecond."""
+    ratio = load("scaling_report").rows_ratio
+    record = {"dtype": "float32", "channels": 8, "edges": 100, "copy_gb_s": 2.0}
+    forward = {**record, "pass": "forward", "ms": 0.0064}
+    assert ratio(forward) == pytest.approx(2)
+    assert ratio({**forward, "pass": "forward+backward"}) == pytest.approx(1)
+    assert ratio({**forward, "dtype": "bfloat16"}) == pytest.approx(4)
+
+
 def test_scenarios_are_what_they_say(load) -> None:  # type: ignore[no-untyped-def]
     make = load("scaling_problems").make_problem
     half = make("half", 4000, 2, 2, 10)
