@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from mars_pyg.kernels.precision import sum_dtype
 
 #: Logits that are held at once: so few that they stay in the cache of a core, and on a
 #: GPU so many that it is busy.
 MAX_LOGITS = {"cpu": 2**18, "cuda": 2**24}
+#: Numbers of which the product is taken before its logarithm: 2^-16 is far from zero.
+LOG_GROUP = 16
 
 
 def fused_semantic_loss(
@@ -72,23 +73,28 @@ class _FusedSemanticLoss(torch.autograd.Function):
         size = max(most // max(bias.numel(), 1), 1)
         start = torch.arange(0, x.size(0) + size, size, device=row.device)
         bounds = torch.searchsorted(row, start).tolist()
+        unknown = (~known).t().contiguous()
         for place, first in enumerate(range(0, x.size(0), size)):
             block = slice(first, first + size)
-            logits = torch.addmm(bias, x[block], weight.t())
+            # By values, so that a mask of factors is copied a row at a time.
+            logits = torch.addmm(bias.unsqueeze(1), weight, x[block].t())
             own = slice(bounds[place], bounds[place + 1])
-            index = (row[own] - first) * bias.numel() + value[own]
-            mask = known[block].index_select(1, factor)
-            # Not a product: a masked logit may be infinite.
-            total += softplus(logits).masked_fill_(~mask, 0.0).sum()
+            index = value[own] * logits.size(1) + row[own] - first
             total -= logits.view(-1)[index].sum()
+            # Not a product or a sum: a masked logit may be infinite.
+            mask = unknown[:, block].index_select(0, factor)
+            logits = torch.where(mask, -torch.inf, logits)
+            gradient = logits.sigmoid()
+            # softplus(z) = max(z, 0) - log(1/2 + |sigmoid(z) - 1/2|)
+            total += logits.relu_().sum()
+            total -= _sum_of_logs((gradient - 0.5).abs_().add_(0.5))
             if not needed:
                 continue
-            gradient = logits.sigmoid_().masked_fill_(~mask, 0.0)
             ones = gradient.new_ones(()).expand(index.numel())
             gradient.view(-1).index_add_(0, index, ones, alpha=-1)
-            torch.mm(gradient, weight, out=gradients[0][block])
-            gradients[1].addmm_(gradient.t(), x[block])
-            gradients[2] += gradient.sum(dim=0)
+            torch.mm(gradient.t(), weight, out=gradients[0][block])
+            gradients[1].addmm_(gradient, x[block])
+            gradients[2] += gradient.sum(dim=1)
         ctx.save_for_backward(*gradients)
         return total
 
@@ -97,3 +103,11 @@ class _FusedSemanticLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = (gradient * upstream for gradient in ctx.saved_tensors)
         return *gradients, None, None, None, None
+
+
+def _sum_of_logs(x: Tensor) -> Tensor:
+    """The sum of the logarithms of numbers in [1/2, 1], one taken for many of them."""
+    size = x.size(0) // LOG_GROUP
+    grouped = x[: size * LOG_GROUP].view(LOG_GROUP, size, x.size(1))
+    rest = x[size * LOG_GROUP :].log().sum()
+    return grouped.prod(dim=0).log().sum() + rest

@@ -36,22 +36,31 @@ def problem(
     num_values=st.integers(0, 6),
     num_factors=st.integers(1, 3),
     most=st.integers(1, 40),
+    group=st.integers(1, 4),
+    scale=st.sampled_from([0.0, 1.0, 300.0]),
     seed=st.integers(0, 100),
 )
 @settings(max_examples=60, deadline=None)
 def test_equals_the_loss_of_all_logits(
-    num_items: int, num_values: int, num_factors: int, most: int, seed: int
+    num_items: int,
+    num_values: int,
+    num_factors: int,
+    most: int,
+    group: int,
+    scale: float,
+    seed: int,
 ) -> None:
     inputs, target, known, factor = problem(num_items, num_values, num_factors, seed)
-    leaves = [x.requires_grad_() for x in inputs]
+    leaves = [(scale * x).requires_grad_() for x in inputs]
     x, weight, bias = leaves
     dense = SemanticFactorLoss()(
         x @ weight.t() + bias, target.double(), known[:, factor]
     )
     dense = dense * max(num_items, 1)
     with pytest.MonkeyPatch.context() as patch:
-        # Blocks of any number of items.
+        # Blocks of any number of items, products of any number of values.
         patch.setattr(module, "MAX_LOGITS", {"cpu": most, "cuda": most})
+        patch.setattr(module, "LOG_GROUP", group)
         label = target.nonzero().unbind(1)
         found = fused_semantic_loss(*leaves, label, known, factor)
     torch.testing.assert_close(found, dense, rtol=1e-10, atol=1e-10)
