@@ -88,10 +88,10 @@ class BM3(LightGCN):
         ).mean()
         content = interaction.new_zeros(())
         for modality, projection in self.projections.items():
-            x = self.get_buffer(f"x_{modality}")[positive]
-            z = projection(x)
+            z = projection(self.get_buffer(f"x_{modality}"))[positive]
             distance = self._distance(z, target) + self._distance(z, self._target(z))
-            content = content + mean_of_known(distance, x)
+            known = self.get_buffer(f"known_{modality}")[positive]
+            content = content + mean_of_known(distance, known)
         norm = (users.norm() + items.norm()) / self.num_items
         loss = interaction + self.content_weight * content + self.regularization * norm
         return {"loss": loss, "interaction": interaction, "content": content}

@@ -18,6 +18,8 @@ from mars_pyg.transforms import AddItemKNN
 def register_features(module: torch.nn.Module, data: HeteroData) -> list[str]:
     """Make the features of the items buffers ``x_<modality>`` of a module.
 
+    Which items have any is ``known_<modality>`` ``[N]``: a row of zeros is a missing one.
+
     Args:
         module: The module.
         data: The graph, with features :obj:`x_<modality>` ``[N, D]`` of the items.
@@ -37,6 +39,8 @@ def register_features(module: torch.nn.Module, data: HeteroData) -> list[str]:
     for modality in modalities:
         x = data["item"][f"x_{modality}"].float()
         module.register_buffer(f"x_{modality}", x, persistent=False)
+        known = (x != 0).any(dim=1)
+        module.register_buffer(f"known_{modality}", known, persistent=False)
     return modalities
 
 
@@ -57,14 +61,13 @@ def projections(
     )
 
 
-def mean_of_known(loss: Tensor, *features: Tensor) -> Tensor:
-    """The mean of a loss over the rows whose features are all known; else zero.
+def mean_of_known(loss: Tensor, known: Tensor) -> Tensor:
+    """The mean of a loss over the rows whose features are known; zero without any.
 
     Args:
         loss: The loss of each row ``[B]``.
-        features: Features ``[B, D]``; a row of zeros is a missing one.
+        known: Whether they are known ``[B]``, bool.
     """
-    known = torch.stack([(x != 0).any(dim=1) for x in features]).all(dim=0)
     return (loss * known).sum() / known.sum().clamp(min=1)
 
 

@@ -112,10 +112,12 @@ class FREEDOM(LightGCN):
         rows = users[user]
         content = bpr.new_zeros(())
         for modality, projection in self.projections.items():
-            x = self.get_buffer(f"x_{modality}")
-            pair = x[positive], x[negative]
-            better, worse = ((rows * projection(z)).sum(dim=1) for z in pair)
-            content = content + mean_of_known(F.softplus(worse - better), *pair)
+            z = projection(self.get_buffer(f"x_{modality}"))
+            known = self.get_buffer(f"known_{modality}")
+            better, worse = ((rows * z[i]).sum(dim=1) for i in (positive, negative))
+            content = content + mean_of_known(
+                F.softplus(worse - better), known[positive] & known[negative]
+            )
         loss = bpr + self.content_weight * content
         return {"loss": loss, "bpr": bpr, "content": content}
 

@@ -134,9 +134,9 @@ class LATTICE(LightGCN):
         """The edges of each modality, and the same as a matrix."""
         found = {}
         for modality in self.modalities:
-            known = (self.get_buffer(f"x_{modality}") != 0).any(dim=1, keepdim=True)
+            known = self.get_buffer(f"known_{modality}")
             # The bias alone would make items without features near to each other.
-            x = torch.where(known, self._project(modality), 0.0)
+            x = torch.where(known[:, None], self._project(modality), 0.0)
             edge_index = nearest_items(x, self.num_neighbors)
             found[modality] = edge_index, item_matrix(edge_index, self.num_items)
         return found
