@@ -18,7 +18,7 @@ from mars_pyg.transforms import AddItemKNN
 def register_features(module: torch.nn.Module, data: HeteroData) -> list[str]:
     """Make the features of the items buffers ``x_<modality>`` of a module.
 
-    Which items have any is ``known_<modality>`` ``[N]``: a row of zeros is a missing one.
+    Which items have any is ``known_<modality>`` ``[N]``; rows of zeros are missing ones.
 
     Args:
         module: The module.
