@@ -18,7 +18,7 @@ from mars_pyg.transforms import AddItemKNN
 def register_features(module: torch.nn.Module, data: HeteroData) -> list[str]:
     """Make the features of the items buffers ``x_<modality>`` of a module.
 
-    Which items have any is ``known_<modality>`` ``[N]``; rows of zeros are missing ones.
+    ``known_<modality>`` ``[N]`` is which items have any: a row of zeros is missing.
 
     Args:
         module: The module.
