@@ -74,7 +74,8 @@ def main() -> None:
     """Run the command line; a user's mistake ends with a message and a status.
 
     The status is 0 for success, 1 for data, files or a training that cannot be used,
-    2 for options that are wrong, and 130 for an interrupt.
+    2 for options that are wrong, 130 for an interrupt, and 143 for a training that was
+    terminated.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Warnings are for the user here, not for a developer: no path, no line of code.

@@ -60,7 +60,7 @@ def train(
     folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
     try:
         metrics = train_run(settings, folder, resume=resume)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if (folder / "last.ckpt").exists():
             command = f"mars-pyg train --run-dir {shlex.quote(str(folder))} --resume"
             print(f"go on with: {command}", file=sys.stderr)

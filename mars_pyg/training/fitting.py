@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
@@ -131,6 +132,8 @@ def fit(
             :obj:`max_epochs` epochs.
         ValueError: If an option makes no sense.
         KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
+        SystemExit: If the process is terminated (SIGTERM), with the status 143; the
+            same holds.
     """
     if not k or min(k) < 1:
         raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
@@ -307,6 +310,9 @@ def _plain_interrupts() -> Iterator[None]:
             # Lightning ignores further interrupts from here on; a caller may not.
             signal.signal(signal.SIGINT, handlers[signal.SIGINT])
             raise KeyboardInterrupt from None
+        if isinstance(error, SIGTERMException):
+            # It has no status, which would be that of success.
+            raise SystemExit(128 + signal.SIGTERM) from None
         raise
 
 

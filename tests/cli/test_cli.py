@@ -241,6 +241,25 @@ def test_demo(run: Run) -> None:
     assert "shares" in out
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_a_terminated_training_is_no_success(tmp_path: Path) -> None:
+    """As a scheduler ends it; a script behind it must not go on."""
+    command = [sys.executable, "-m", "mars_pyg", "train", "--run-dir=run", *SMALL]
+    command += ["--max-epochs=100000", "--patience=100000", "--heads="]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as training:
+        assert training.stderr is not None
+        lines = []
+        while not (tmp_path / "run" / "last.ckpt").exists():
+            lines.append(training.stderr.readline())
+            assert lines[-1], "".join(lines)
+        training.terminate()
+        rest = training.stderr.read()
+        assert training.wait(timeout=60) == 143
+    assert "go on with: mars-pyg train --run-dir run --resume" in rest
+
+
 def test_import_is_light() -> None:
     heavy = (
         "lightning",
