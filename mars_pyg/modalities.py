@@ -32,9 +32,14 @@ def is_feature_modality(name: str) -> bool:
         and not hasattr(torch.nn.ModuleDict(), name)
     )
 
+#: What is smaller than this share of a row is its rounding in float32.
+ROUNDING = 1e-5
+
 
 def unit_features(x: Tensor, num_items: int | None = None) -> Tensor:
     """Centre the known rows of features, and scale them to a length of one.
+
+    Rows that are the mean but for rounding, as where all texts are alike, are zero.
 
     Args:
         x: Features ``[N, D]``; rows of zeros are missing ones, and stay so.
@@ -42,7 +47,10 @@ def unit_features(x: Tensor, num_items: int | None = None) -> Tensor:
     """
     known = (x != 0).any(dim=1, keepdim=True)
     mean = x[:num_items].sum(dim=0) / known[:num_items].sum().clamp(min=1)
-    return torch.nn.functional.normalize(torch.where(known, x - mean, 0.0), dim=1)
+    centred = torch.where(known, x - mean, 0.0)
+    length = x.norm(dim=1, keepdim=True)
+    rounding = centred.norm(dim=1, keepdim=True) <= ROUNDING * length
+    return torch.nn.functional.normalize(centred.masked_fill(rounding, 0.0), dim=1)
 
 
 def resolve_modalities(data: HeteroData, modalities: Sequence[str] | None) -> list[str]:

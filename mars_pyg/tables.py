@@ -20,7 +20,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
     r"""Read a table as columns of strings, where the empty string means missing.
 
-    The kind of file is told by its name: ``.parquet`` or ``.pq``, ``.csv`` (comma), and
+    The kind of file is told by its name: ``.parquet`` or ``.pq``, ``.csv`` (comma, or
+    semicolon or tab where no comma is in the header), and
     anything else is separated by tabs. Text files are UTF-8 with a header, quoted as
     Python's :mod:`csv` does by default; fields missing at the end of a row are empty.
     A parquet column of lists becomes one string per row, joined by ``|``.
@@ -185,8 +186,17 @@ def is_parquet(path: str | PathLike[str]) -> bool:
 
 
 def delimiter(path: str | PathLike[str]) -> str:
-    """Tell by its name what separates the fields of a text file."""
-    return "," if Path(path).suffix.lower() == ".csv" else "\t"
+    """Tell what separates the fields of a text file, by its name and its header.
+
+    Spreadsheets write ``.csv`` with semicolons where the comma is the decimal point.
+    """
+    if Path(path).suffix.lower() != ".csv":
+        return "\t"
+    header = ""
+    if Path(path).is_file():
+        with open(path, encoding="utf-8-sig", errors="replace") as stream:
+            header = stream.readline()
+    return next((sign for sign in ",;\t" if sign in header), ",")
 
 
 def _read_text(file: Path) -> DataFrame:

@@ -33,6 +33,25 @@ def test_read_csv_uses_commas(tmp_path: Path) -> None:
     assert read_table(file).to_numpy().tolist() == [["1", "a, b"]]
 
 
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_read_csv_of_a_spreadsheet(tmp_path: Path, sign: str) -> None:
+    file = tmp_path / "table.csv"
+    text = '\ufeffid;name;price\r\n1;"a; b,\nc";1,5\r\n2;d;2\r\n3;e;x\r\n'
+    file.write_bytes(text.replace(";", sign).encode())
+    assert read_table(file, ["price"]).to_numpy().tolist() == [
+        ["1", f"a{sign} b,\nc", "1,5"],
+        ["2", "d", "2"],
+        ["3", "e", "x"],
+    ]
+    assert [row_of(index, file) for index in range(3)] == [2, 4, 5]
+
+
+def test_read_csv_of_one_column(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("id\na\n")
+    assert read_table(file).to_numpy().tolist() == [["a"]]
+
+
 def test_read_parquet(tmp_path: Path) -> None:
     file = tmp_path / "table.parquet"
     day = datetime.date(2014, 7, 1)

@@ -361,7 +361,9 @@ class FactorDataset(GraphDataset):
         """The titles, and the texts to make features of."""
         texts = {}
         if self.title_column in items:
-            texts["title"] = items[self.title_column].str.strip().tolist()
+            # A title is one line, wherever it is shown.
+            titles = items[self.title_column].str.split().str.join(" ")
+            texts["title"] = titles.tolist()
         elif self.title_column != "title":
             check_column(items, self.title_column, self.items_file)
         if self.text_columns is None:

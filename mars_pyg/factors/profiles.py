@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,6 @@ from mars_pyg.factors.schema import SEPARATOR, Factor, FactorSchema
 from mars_pyg.files import atomic_path
 from mars_pyg.tables import (
     check_repeated_header,
-    delimiter,
     is_parquet,
     read_table,
     row_of,
@@ -308,7 +308,7 @@ class FactorProfiles:
             if is_parquet(path):
                 table.to_parquet(temporary, index=False, compression="zstd")
             else:
-                separator = delimiter(path)
+                separator = "," if Path(path).suffix.lower() == ".csv" else "\t"
                 table.to_csv(temporary, sep=separator, index=False, encoding="utf-8")
 
     def labels(self, factor: int) -> Series:

@@ -187,11 +187,12 @@ class CandidatePool:
         columns = []
         for part in self.parts.unbind(2):
             values = part.double().masked_fill(~self.valid, 0)
-            mean = values.sum() / number
-            square = values.square().sum() / number - mean.square()
-            columns.append(square.clamp(min=0).sqrt())
-        deviation = torch.stack(columns)
-        return deviation.masked_fill(deviation < 1e-9, 0).to(self.parts.dtype)
+            mean, square = values.sum() / number, values.square().sum() / number
+            deviation = (square - mean.square()).clamp(min=0).sqrt()
+            # What is left of a part that is the same everywhere is its rounding.
+            least = 1e-9 + 1e-5 * square.sqrt()
+            columns.append(torch.where(deviation > least, deviation, 0))
+        return torch.stack(columns).to(self.parts.dtype)
 
 
 @contextmanager

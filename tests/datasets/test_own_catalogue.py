@@ -21,7 +21,7 @@ item,title,brand,color,picture
 008,Blue mug,Acme|Bolt,blue,
 é9,,,,
 010,Green hat,Bolt,green,
-011,Grey hat,Bolt,grey,
+011,Grey   hat,Bolt,grey,
 """
 #: User b comes first; each user has five items, of which 007 comes last for a.
 INTERACTIONS = """\

@@ -107,6 +107,23 @@ def test_the_likelihood_of_a_hand_worked_pool():
     assert pool.recall(-torch.ones(1), 2) == 1.0
 
 
+def test_a_part_that_is_the_same_everywhere_but_for_rounding_has_no_weight(data):
+    class Constant(Popularity):
+        name = "constant"
+
+        def pair_parts(self, history, row, item, leave_out=None):
+            return 900 + 1e-4 * (item % 3)[:, None]
+
+    heads = [Constant(data), Popularity(data)]
+    recommender = HeadedRecommender(BPR(data, embedding_dim=8), data, heads)
+    pool = CandidatePool.from_recommender(recommender, data)
+    assert (pool.deviation > 0).tolist() == [True, False, True]
+    fit_head_weights(recommender, data)
+    first, second = recommender.head_list()
+    assert first.weight.item() == 0
+    assert second.weight.item() != 0
+
+
 def test_the_best_candidates_of_a_pool():
     pool = CandidatePool(
         parts=torch.tensor([[[1.0], [2.0], [9.0], [3.0]]]),

@@ -302,6 +302,10 @@ def test_prepared_features() -> None:
     torch.testing.assert_close(F.cosine_similarity(out[known], centred), torch.ones(5))
     assert prepare_features(torch.zeros(3, 0)).shape == (3, 0)
     assert not prepare_features(torch.zeros(3, 2)).any()
+    # All alike but for rounding: no direction is left, and none is made up.
+    alike = torch.rand(5).repeat(7, 1)
+    alike[3] *= 1 + 1e-7
+    assert not prepare_features(alike).any()
 
 
 def test_same_seed_same_bits(data: HeteroData) -> None:
