@@ -32,6 +32,7 @@ def is_feature_modality(name: str) -> bool:
         and not hasattr(torch.nn.ModuleDict(), name)
     )
 
+
 #: What is smaller than this share of a row is its rounding in float32.
 ROUNDING = 1e-5
 
