@@ -4,7 +4,8 @@ Every run is a process of its own, whose record is added to the results as soon 
 ends: a benchmark that is interrupted goes on where it was. All choices behind
 ``MODELS`` and the defaults of a training run were made on validation; the test split is
 read once, by the model that validation picked. The other recommenders are searched over
-their ``GRID`` on Amazon Baby, and what validation picks there holds for all data.
+their ``GRID`` on Amazon Baby, and what validation picks there holds for all data, but
+for models named ``_own``, which are searched on the data that they are trained on.
 
     python benchmarks/accuracy.py --root DATA --text-model MODEL --search
     python benchmarks/accuracy.py --root DATA --text-model MODEL
@@ -65,6 +66,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
     "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
 }
+#: What was published of LightGCN was searched on each data by itself.
+OWN_SUFFIX = "_own"
+MODELS[f"lightgcn{OWN_SUFFIX}"] = MODELS["lightgcn"]
 #: The same, with the heads in the loss of the model; see the grid.
 MODELS["mars_joint"] = MODELS["mars_heads"]
 #: BPR, LightGCN and EASE are above: they are models and a head of the package.
@@ -83,8 +87,8 @@ WITHOUT_CONTENT = ("clothing",)
 #: What other recommenders are searched over, their authors' choice first: at most four
 #: points each.
 GRID: dict[str, list[dict[str, Any]]] = {
-    "bpr": [{"regularization": weight} for weight in (0.01, 0.001, 0.1)],
-    "lightgcn": [{"regularization": weight} for weight in (0.01, 0.001, 0.1)],
+    "bpr": [{"regularization": weight} for weight in (0.01, 0.003, 0.001, 0.1)],
+    "lightgcn": [{"regularization": weight} for weight in (0.01, 0.003, 0.001, 0.1)],
     "ease": [{"ease_l2": weight} for weight in (300.0, 100.0, 1000.0)],
     "vbpr": [{"regularization": weight} for weight in (0.01, 0.001, 0.1)],
     "lattice": [{"regularization": weight} for weight in (1e-5, 0.001, 0.01)],
@@ -94,7 +98,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5)],
 }
 #: Models that are compared with ``mars_heads``, user by user.
-RIVALS = ("ease", "lightgcn", "structure", *BASELINE_MODELS)
+RIVALS = ("ease", "lightgcn", "lightgcn_own", "structure", *BASELINE_MODELS)
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 
@@ -129,14 +133,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--search",
         action="store_true",
-        help="run the grid of each model, on validation of Baby alone",
+        help="run the grid of each model, on validation of Baby, or of all data for "
+        f"models named *{OWN_SUFFIX}",
     )
     arguments = parser.parse_args()
     if arguments.search and arguments.output == RESULTS and not arguments.quick:
         arguments.output = SEARCH
     check_arguments(parser, arguments)
     if arguments.search:
-        arguments.datasets, arguments.seeds = [SEARCH_DATASET], [0]
+        arguments.seeds = [0]
     if arguments.quick:
         arguments.datasets = ["synthetic"]
     return arguments
@@ -151,6 +156,9 @@ def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
             if dataset in WITHOUT_CONTENT and needs_content:
                 continue
             if arguments.search:
+                is_own = model.endswith(OWN_SUFFIX)
+                if dataset in DATASETS and is_own == (dataset == SEARCH_DATASET):
+                    continue
                 for point in grid(model):
                     name = point_name(model, point)
                     yield Job(
@@ -169,15 +177,20 @@ def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
                     model,
                     seed,
                     keys,
-                    chosen_point(model),
+                    chosen_point(model, dataset),
                     keep_places=True,
                     twins=[twin(model)],
                 )
 
 
+def base_name(model: str) -> str:
+    """The name of a model in the grid; heads do not change its training."""
+    return model.removesuffix(HEADS_SUFFIX).removesuffix(OWN_SUFFIX)
+
+
 def grid(model: str) -> list[dict[str, Any]]:
-    """The points that a model is searched over; heads do not change its training."""
-    return GRID.get(model.removesuffix(HEADS_SUFFIX), [{}])
+    """The points that a model is searched over."""
+    return GRID.get(base_name(model), [{}])
 
 
 def twin(model: str) -> str:
@@ -188,28 +201,31 @@ def twin(model: str) -> str:
 
 def point_name(model: str, point: dict[str, Any]) -> str:
     """The name of a point of a model's grid in the records."""
-    return model + "".join(f" {name}={value}" for name, value in point.items())
+    return base_name(model) + "".join(f" {key}={value}" for key, value in point.items())
 
 
-def chosen_point(model: str) -> dict[str, Any]:
+def chosen_point(model: str, dataset: str) -> dict[str, Any]:
     """The point of largest validation Recall@20; the first where none is recorded."""
-    name = model.removesuffix(HEADS_SUFFIX)
-    records = {record["model"]: record for record in read_records(SEARCH)}
-    known = [point for point in grid(model) if point_name(name, point) in records]
+    source = dataset if model.endswith(OWN_SUFFIX) else SEARCH_DATASET
+    recall = {
+        record["model"]: record["valid"]["recall@20"]
+        for record in read_records(SEARCH)
+        if record["dataset"] == source
+    }
+    known = [point for point in grid(model) if point_name(model, point) in recall]
     if not known:
         return grid(model)[0]
-    return max(
-        known,
-        key=lambda point: records[point_name(name, point)]["valid"]["recall@20"],
-    )
+    return max(known, key=lambda point: recall[point_name(model, point)])
 
 
 def search_table(records: list[dict]) -> str:
     """The validation Recall@20 of each point, as a table."""
-    lines = ["| model | valid R@20 | epochs |", "|---|---|---|"]
-    for record in sorted(records, key=lambda record: record["model"]):
-        recall = f"{record['valid']['recall@20']:.4f}".lstrip("0")
-        lines.append(f"| {record['model']} | {recall} | {record.get('epochs', '')} |")
+    lines = ["| dataset | model | valid R@20 | epochs |", "|---|---|---|---|"]
+    for record in sorted(records, key=lambda r: (r["dataset"], r["model"])):
+        cells = [record["dataset"], record["model"]]
+        cells.append(f"{record['valid']['recall@20']:.4f}".lstrip("0"))
+        cells.append(str(record.get("epochs", "")))
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -70,7 +70,7 @@ def test_recorded_configurations_are_those_of_the_models(
             model,
             record["seed"],
             accuracy.MODELS[model],
-            accuracy.chosen_point(model),
+            accuracy.chosen_point(model, record["dataset"]),
         )
         arguments = Namespace(root=None, quick=False, text_model=TEXT_MODEL)
         config = training_runs.make(arguments, job)
