@@ -19,7 +19,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 from typing import Any
 
 from baselines import BASELINES
@@ -66,9 +66,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
     "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
 }
-#: What was published of LightGCN was searched on each data by itself.
+#: Searched on each data by itself, as published figures are.
 OWN_SUFFIX = "_own"
-MODELS[f"lightgcn{OWN_SUFFIX}"] = MODELS["lightgcn"]
+MODELS |= {
+    "lightgcn_own": MODELS["lightgcn"],
+    "mars_own": MODELS["mars"],
+    "mars_own_heads": MODELS["mars_heads"],
+}
 #: The same, with the heads in the loss of the model; see the grid.
 MODELS["mars_joint"] = MODELS["mars_heads"]
 #: BPR, LightGCN and EASE are above: they are models and a head of the package.
@@ -95,6 +99,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "freedom": [{"regularization": weight} for weight in (0.0, 0.001, 0.01)],
     "bm3": [{}, {"regularization": 0.01}, {"dropout": 0.3}],
     "smore": [{"regularization": weight} for weight in (1e-4, 0.001, 0.01)],
+    "mars": [{}, {"regularization": 0.003}],
     "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5)],
 }
 #: Models that are compared with ``mars_heads``, user by user.
@@ -156,8 +161,8 @@ def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
             if dataset in WITHOUT_CONTENT and needs_content:
                 continue
             if arguments.search:
-                is_own = model.endswith(OWN_SUFFIX)
-                if dataset in DATASETS and is_own == (dataset == SEARCH_DATASET):
+                here = is_own(model) != (dataset == SEARCH_DATASET)
+                if dataset in DATASETS and not here:
                     continue
                 for point in grid(model):
                     name = point_name(model, point)
@@ -183,6 +188,11 @@ def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
                 )
 
 
+def is_own(model: str) -> bool:
+    """Whether a model is searched on the data that it is trained on."""
+    return model.removesuffix(HEADS_SUFFIX).endswith(OWN_SUFFIX)
+
+
 def base_name(model: str) -> str:
     """The name of a model in the grid; heads do not change its training."""
     return model.removesuffix(HEADS_SUFFIX).removesuffix(OWN_SUFFIX)
@@ -206,7 +216,7 @@ def point_name(model: str, point: dict[str, Any]) -> str:
 
 def chosen_point(model: str, dataset: str) -> dict[str, Any]:
     """The point of largest validation Recall@20; the first where none is recorded."""
-    source = dataset if model.endswith(OWN_SUFFIX) else SEARCH_DATASET
+    source = dataset if is_own(model) else SEARCH_DATASET
     recall = {
         record["model"]: record["valid"]["recall@20"]
         for record in read_records(SEARCH)
@@ -259,7 +269,8 @@ def table(records: list[dict]) -> str:
             times = [run["seconds_per_epoch"] for run in timed]
             cells.append(f"{mean(times):.2f}" if timed else "")
             peaks = [run["peak_mib"] for run in timed]
-            cells.append(f"{max(peaks):.0f}" if timed else "")
+            # Of several: the first one encodes the texts too.
+            cells.append(f"{median(peaks):.0f}" if timed else "")
             cells.append("/".join(str(run["epochs"]) for run in runs))
         else:
             cells += ["", "", ""]
