@@ -70,16 +70,20 @@ def bars(
         name: The column.
         style: Arguments of ``bar``.
     """
-    heights = [row[name] for row in rows]
-    drawn = axis.bar(places, heights, **style)
-    labels = [f"{height:.4f}".lstrip("0") for height in heights]
-    axis.bar_label(drawn, labels, padding=7, fontsize=10)
+    drawn = axis.bar(places, [row[name] for row in rows], **style)
     for bar, row in zip(drawn, rows, strict=True):
-        if row[f"{name} interval"]:
-            middle = bar.get_x() + bar.get_width() / 2
-            axis.errorbar(
-                middle, row[name], row[f"{name} interval"], color="black", capsize=4
-            )
+        height, interval = row[name], row[f"{name} interval"] or 0
+        middle = bar.get_x() + bar.get_width() / 2
+        if interval:
+            axis.errorbar(middle, height, interval, color="black", capsize=4)
+        axis.annotate(
+            f"{height:.4f}".lstrip("0"),
+            (middle, height + interval),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            fontsize=10,
+        )
     axis.grid(visible=False, axis="x")
 
 
