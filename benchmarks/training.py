@@ -54,7 +54,6 @@ MODELS: dict[str, dict[str, object]] = {
     "mars_paper": {"model": "mars"},
 }
 TRAIN_TASKS = ("pyg_lightgcn", *MODELS)
-LOAD_TASK = "load"
 EVALUATION_TASKS = ("plain_ranking", "ranking")
 WIDTH, LAYERS, BATCH_SIZE, LEARNING_RATE = 64, 2, 8192, 4e-3
 
@@ -92,6 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.add_argument("--load-only", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick and not arguments.task:
         arguments.datasets, arguments.repeats, arguments.epochs = ["synthetic"], 1, 1
@@ -107,7 +107,7 @@ def measure(arguments: argparse.Namespace) -> list[dict]:
     records = []
     for dataset in arguments.datasets:
         # Features that are not kept yet are encoded here, and take no memory below.
-        run_process(arguments, dataset, LOAD_TASK)
+        run_process(arguments, dataset, "mars", load_only=True)
         runs: dict[str, list[dict]] = {}
         for _ in range(arguments.repeats):
             for task in (*TRAIN_TASKS, *EVALUATION_TASKS):
@@ -131,13 +131,16 @@ def measure(arguments: argparse.Namespace) -> list[dict]:
     return records
 
 
-def run_process(arguments: argparse.Namespace, dataset: str, task: str) -> dict:
+def run_process(
+    arguments: argparse.Namespace, dataset: str, task: str, load_only: bool = False
+) -> dict:
     """One task in a process of its own."""
     command = [sys.executable, __file__, "--task", task]
     command += ["--datasets", dataset, "--threads", str(arguments.threads)]
     command += ["--epochs", str(arguments.epochs)]
     command += ["--text-model", arguments.text_model]
     command += ["--quick"] if arguments.quick else ["--root", str(arguments.root)]
+    command += ["--load-only"] if load_only else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     result: dict = json.loads(done.stdout.split(b"\n")[-2])
     return result
@@ -148,14 +151,13 @@ def run_task(arguments: argparse.Namespace) -> dict[str, object]:
     keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     (dataset,) = arguments.datasets
-    loads = "mars" if arguments.task == LOAD_TASK else "lightgcn"
-    model = MODELS.get(arguments.task, MODELS[loads])
+    model = MODELS.get(arguments.task, MODELS["lightgcn"])
     keys: dict[str, object] = {"dataset": dataset, "text_model": arguments.text_model}
     if arguments.root is not None:
         keys["root"] = arguments.root
     config = make_config({**keys, **model})
     data = load_data(config)
-    if arguments.task == LOAD_TASK:
+    if arguments.load_only:
         return {}
     before = peak_mib()
     seed_everything(0)

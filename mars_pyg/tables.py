@@ -21,9 +21,9 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
     r"""Read a table as columns of strings, where the empty string means missing.
 
     The kind of file is told by its name: ``.parquet`` or ``.pq``, ``.csv`` (comma, or
-    semicolon or tab where no comma is in the header), and
-    anything else is separated by tabs. Text files are UTF-8 with a header, quoted as
-    Python's :mod:`csv` does by default; fields missing at the end of a row are empty.
+    semicolon or tab where the header has no comma), and anything else is separated by
+    tabs. Text files are UTF-8 with a header, quoted as Python's :mod:`csv` does by
+    default; fields missing at the end of a row are empty.
     A parquet column of lists becomes one string per row, joined by ``|``.
 
     Args:
