@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,8 +18,10 @@ from mars_pyg.transforms.item_cells import nearby_items
 SEARCHES = ("auto", "exact", "approximate")
 #: The most items that are compared with all others unless it is asked for.
 MAX_EXACT = 50_000
-#: Similarities that are held at once, 256 MiB of them in double precision.
+#: Similarities that are held at once, 128 MiB of them.
 MAX_SCORES = 2**25
+#: Those of them that are sorted at once.
+MAX_TIES = 2**21
 #: Similarities that are equal on this grid are ties.
 GRID = 1e-5
 
@@ -63,7 +66,7 @@ class AddItemKNN(BaseTransform):
         weights: The weight of each feature; those that are not there weigh one.
             (default: :obj:`None`)
         block_size: Number of items that are compared with all at once; fewer where
-            there are many, so that their similarities take no more than 256 MiB.
+            there are many, so that their similarities take no more than 128 MiB.
             (default: :obj:`1024`)
         search: ``"auto"``, ``"exact"`` or ``"approximate"``. (default: ``"auto"``)
         seed: Seed of the order among ties, and of the cells. (default: :obj:`0`)
@@ -130,50 +133,37 @@ class AddItemKNN(BaseTransform):
     def _knn(self, x: Tensor) -> Tensor:
         num_items = x.size(0)
         missing = (x == 0).all(dim=1)
-        rotation = _spread(x, self.seed)
-        approximate = self.search == "approximate" or (
-            self.search == "auto" and num_items > MAX_EXACT
-        )
+        known, alone = (~missing).nonzero().view(-1), missing.nonzero().view(-1)
+        rotation = _spread(x, self.seed)[known]
+        x = x[known]
+        everything = torch.arange(known.numel(), device=x.device)
         blocks: Sequence[tuple[Tensor, Tensor]]
-        if approximate:
-            blocks = nearby_items(x, (~missing).nonzero().view(-1), self.seed)
+        if self.search == "approximate" or (
+            self.search == "auto" and num_items > MAX_EXACT
+        ):
+            blocks = nearby_items(x, everything, self.seed)
         else:
-            everything = torch.arange(num_items, device=x.device)
-            size = max(1, min(self.block_size, MAX_SCORES // max(num_items, 1)))
-            blocks = [(block, everything) for block in everything.split(size)]
-        # An item without features has itself alone, whatever it is compared with.
-        alone = missing.nonzero().view(-1) if approximate else missing.new_empty(0)
-        neighbors, items = [alone.long()], [alone.long()]
+            size = max(1, min(self.block_size, MAX_SCORES // max(known.numel(), 1)))
+            parts = everything.split(size) if known.numel() else ()
+            blocks = [(block, everything) for block in parts]
+        # Large memory that is asked for and freed in turn with small is cut up.
+        scores = x.new_empty(max((i.numel() * c.numel() for i, c in blocks), default=0))
+        place = torch.empty_like(everything)
+        neighbors, items = [alone], [alone]
         for item, candidate in tqdm(
             blocks, desc="Nearest items", unit="block", disable=num_items < 50_000
         ):
-            neighbor, row = self._nearest(x, item, candidate, missing, rotation)
-            neighbors.append(neighbor)
-            items.append(row)
+            shape = item.numel(), candidate.numel()
+            score = scores[: math.prod(shape)].view(shape)
+            other = x if candidate is everything else x[candidate]
+            torch.mm(x[item], other.t(), out=score)
+            place[candidate] = torch.arange(shape[1], device=x.device)
+            score.scatter_(1, place[item, None], torch.inf)
+            row, column = _largest(score, self.k, rotation[item], rotation[candidate])
+            neighbors.append(known[candidate[column]])
+            items.append(known[item[row]])
         edge_index = torch.stack([torch.cat(neighbors), torch.cat(items)])
-        if approximate:
-            edge_index = edge_index[:, edge_index[1].argsort(stable=True)]
-        return edge_index
-
-    def _nearest(
-        self,
-        x: Tensor,
-        item: Tensor,
-        candidate: Tensor,
-        missing: Tensor,
-        rotation: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The nearest candidates of some items, and whose they are, sorted by item."""
-        # A block's largest tensors are `key` and one temporary, [B, C].
-        other = x if candidate.numel() == x.size(0) else x[candidate]
-        key = (x[item] @ other.t()).double().div_(GRID).round_()
-        key += (rotation[item, None] + rotation[candidate]).frac_()
-        key[:, missing[candidate]] = -torch.inf
-        key[missing[item]] = -torch.inf
-        key[item[:, None] == candidate] = torch.inf
-        value, place = key.topk(min(self.k, candidate.numel()), dim=1)
-        row, column = (value > -torch.inf).nonzero(as_tuple=True)
-        return candidate[place[row, column]], item[row]
+        return edge_index[:, edge_index[1].argsort(stable=True)]
 
     def __repr__(self) -> str:
         return (
@@ -200,6 +190,43 @@ def _unit_rows(x: Tensor, name: str, num_items: int) -> Tensor:
     # Dividing by the largest entry first keeps the squares in the range of float32.
     x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=1e-38) if x.numel() else x
     return torch.nn.functional.normalize(x, dim=1)
+
+
+def _largest(
+    score: Tensor, k: int, row_rotation: Tensor, column_rotation: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest entries of each row, by row, ties by their rotations.
+
+    Args:
+        score: The similarities ``[B, C]``.
+        k: Entries of a row.
+        row_rotation: The rotations of the rows ``[B]``, double.
+        column_rotation: The rotations of the columns ``[C]``, double.
+
+    Returns:
+        The rows and columns of the entries, of each row the largest first.
+    """
+    least = score.topk(min(k, score.size(1)), dim=1).values[:, -1:]
+    # What is rounded to the same as the last of them, or to more.
+    is_near = score >= least - 2 * GRID
+    count = is_near.sum(dim=1)
+    # All of a row may be ties: not too many are listed at once.
+    sections = (count.cumsum(0) // MAX_TIES).unique_consecutive(return_counts=True)[1]
+    rows, columns, first = [], [], 0
+    for part in is_near.split(sections.tolist()):
+        row, column = part.nonzero(as_tuple=True)
+        number = count[first : first + part.size(0)]
+        key = (score[row + first, column].double() / GRID).round_()
+        key += (row_rotation[row + first] + column_rotation[column]).frac_()
+        order = key.argsort(descending=True)
+        order = order[row[order].argsort(stable=True)]
+        rank = torch.arange(row.numel(), device=row.device)
+        rank -= (number.cumsum(0) - number)[row]
+        kept = order[rank < k]
+        rows.append(row[kept] + first)
+        columns.append(column[kept])
+        first += part.size(0)
+    return torch.cat(rows), torch.cat(columns)
 
 
 def _spread(x: Tensor, seed: int) -> Tensor:

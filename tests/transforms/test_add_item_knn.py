@@ -226,6 +226,28 @@ def test_approximate_search_of_few_items_is_exact() -> None:
     assert knn(nothing, search="approximate").tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
+def test_approximate_search_of_few_cells_is_exact() -> None:
+    # Three cells, in the order of which all items are candidates.
+    x = torch.randn(1500, 8, generator=torch.Generator().manual_seed(1))
+    data = catalogue(x_text=x)
+    found, exact = (knn(data, search=search) for search in ("approximate", "exact"))
+    keys = [(edges[0] * 1500 + edges[1]).sort().values for edges in (found, exact)]
+    assert torch.equal(*keys)
+
+
+@pytest.mark.parametrize("max_ties", [1, 3, 200])
+def test_ties_may_be_sorted_in_parts(
+    monkeypatch: pytest.MonkeyPatch, max_ties: int
+) -> None:
+    x = torch.eye(4)[
+        torch.randint(4, (40,), generator=torch.Generator().manual_seed(1))
+    ]
+    data = catalogue(x_text=x)
+    edge_index = knn(data, k=3, block_size=7)
+    monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MAX_TIES", max_ties)
+    assert torch.equal(knn(data, k=3, block_size=7), edge_index)
+
+
 def test_search_is_by_size_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     data = catalogue(x_text=torch.randn(20, 4))
     assert torch.equal(knn(data), knn(data, search="exact"))
