@@ -33,6 +33,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from machines import describe_machine
+
 from mars_pyg.factors import Factor, FactorSchema
 from mars_pyg.factors.assignment import AssignmentRun
 from mars_pyg.factors.assignment_options import AssignmentOptions, AssignmentSummary
@@ -304,7 +306,10 @@ def main() -> None:
             )
         )
         for record in records:
-            record |= {"cores": os.cpu_count(), "python": platform.python_version()}
+            record |= {
+                "machine": describe_machine(),
+                "python": platform.python_version(),
+            }
         with atomic_path(arguments.output) as temporary:
             temporary.write_text(json.dumps(records, indent=1) + "\n")
     print_table(json.loads(arguments.output.read_text()))

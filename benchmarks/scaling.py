@@ -37,6 +37,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from machines import describe_machine
 from scaling_problems import SCENARIOS
 from scaling_report import plot, table
 
@@ -281,25 +282,9 @@ def describe(arguments: argparse.Namespace) -> dict[str, Any]:
         "dtype": arguments.dtype,
         "device": arguments.device,
         "threads": arguments.threads,
-        "machine": machine(arguments.device),
+        "machine": describe_machine(arguments.device),
         "versions": versions,
     }
-
-
-def machine(device: str) -> str:
-    """The name of the processor, or of the GPU."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":")[1].strip()
-                break
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def memory(device: str) -> int:

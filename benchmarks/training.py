@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from machines import describe_machine
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
@@ -126,6 +127,7 @@ def measure(arguments: argparse.Namespace) -> list[dict]:
                     "peak_mib": max(run["peak_mib"] for run in results),
                     "threads": arguments.threads,
                     "torch": torch.__version__,
+                    "machine": describe_machine(),
                 }
             )
     return records

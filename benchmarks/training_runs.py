@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from baselines.runs import describe_baseline, train_baseline
 from filelock import FileLock
+from machines import describe_machine
 from rankings import held_out_places
 
 from mars_pyg.config import TrainConfig, make_config, write_config
@@ -207,6 +209,9 @@ def run(arguments: argparse.Namespace, job: Job) -> dict[str, Any]:
             record["peak_mib"] = None
         else:
             record["seconds_per_epoch"] = round(record["seconds_per_epoch"], 3)
+        # The trainer takes a GPU where there is one.
+        on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+        record["machine"] = describe_machine("cuda" if on_gpu else "cpu")
     if "weights" in metrics:
         record["weights"] = {
             name: round(weight, 4) for name, weight in metrics["weights"].items()
