@@ -109,28 +109,34 @@ def folder_name(base: str, part: str) -> str:
 
 def report(output: Path) -> None:
     """Print the table of the records, and write it as csv and as a plot."""
-    groups = defaultdict(list)
-    for record in read_records(output):
-        groups[record["dataset"], record["model"]].append(record)
-    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
-        rows, numbers = [], []
-        for base, models in GROUPS.items():
-            for model in models:
-                records = groups.get((dataset, model), [])
-                if not records:
-                    continue
-                row = {"": model, "seeds": len(records)}
-                number = {"dataset": dataset, "of": base, "model": model}
-                number["seeds"] = len(records)
-                cells, metrics = summarize(records)
-                row |= cells
-                number |= metrics
-                rows.append(row)
-                numbers.append(number)
+    for dataset, (rows, numbers) in summaries(read_records(output)).items():
         print(f"{dataset}\n\n{markdown(rows)}\n")
         stem = output.with_name(f"{output.stem}_{dataset}")
         write_csv(numbers, stem.with_suffix(".csv"))
         plot(numbers, dataset, stem.with_suffix(".png"))
+
+
+def summaries(
+    records: list[dict[str, Any]],
+) -> dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Of each dataset a row for each model, as cells of a table and as numbers."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["dataset"], record["model"]].append(record)
+    result = {}
+    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+        rows, numbers = [], []
+        for base, models in GROUPS.items():
+            for model in models:
+                own = groups.get((dataset, model), [])
+                if not own:
+                    continue
+                cells, metrics = summarize(own)
+                rows.append({"": model, "seeds": len(own), **cells})
+                number = {"dataset": dataset, "of": base, "model": model}
+                numbers.append({**number, "seeds": len(own), **metrics})
+        result[dataset] = rows, numbers
+    return result
 
 
 def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:

@@ -156,29 +156,36 @@ def phrases(value: str) -> list[str]:
 
 def report(output: Path) -> None:
     """Print the table of the records, and write it as csv and as a plot."""
-    groups = defaultdict(list)
-    for record in read_records(output):
-        groups[record["dataset"], record["model"]].append(record)
-    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
-        rows, numbers = [], []
-        for model in ("mars", "mars_heads"):
-            for source in SOURCES:
-                records = groups.get((dataset, f"{model} {source}"), [])
-                if not records:
-                    continue
-                row: dict[str, Any] = {"model": model}
-                row["factors"] = LABELS.get(source, source)
-                row["seeds"] = len(records)
-                number = {"dataset": dataset, **row}
-                cells, metrics = summarize(records)
-                row |= cells
-                number |= metrics
-                rows.append(row)
-                numbers.append(number)
+    for dataset, (rows, numbers) in summaries(read_records(output)).items():
         print(f"{dataset}\n\n{markdown(rows)}\n")
         stem = output.with_name(f"{output.stem}_{dataset}")
         write_csv(numbers, stem.with_suffix(".csv"))
         plot(numbers, dataset, stem.with_suffix(".png"))
+
+
+def summaries(
+    records: list[dict[str, Any]],
+) -> dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Of each dataset a row for each source, as cells of a table and as numbers."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[record["dataset"], record["model"]].append(record)
+    result = {}
+    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+        rows, numbers = [], []
+        for model in ("mars", "mars_heads"):
+            for source in SOURCES:
+                own = groups.get((dataset, f"{model} {source}"), [])
+                if not own:
+                    continue
+                row: dict[str, Any] = {"model": model}
+                row["factors"] = LABELS.get(source, source)
+                row["seeds"] = len(own)
+                cells, metrics = summarize(own)
+                rows.append({**row, **cells})
+                numbers.append({"dataset": dataset, **row, **metrics})
+        result[dataset] = rows, numbers
+    return result
 
 
 def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:

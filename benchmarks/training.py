@@ -319,6 +319,7 @@ def table(records: list[dict]) -> str:
         "| dataset | task | s | peak MiB | users/s | time against |",
         "|---|---|---|---|---|---|",
     ]
+    records = sorted(records, key=lambda record: record["dataset"])
     seconds = {(r["dataset"], r["task"]): r["seconds"] for r in records}
     for record in records:
         rival = rivals.get(record["task"])

@@ -145,7 +145,11 @@ def record_jobs(arguments: argparse.Namespace, jobs: Iterable[Job]) -> None:
             continue
         print(name, flush=True)
         make_record = run if arguments.quick else run_process
-        add_record(arguments.output, make_record(arguments, job))
+        record = make_record(arguments, job)
+        for twin in job.twins:
+            other = known.get((job.dataset, twin, job.seed), {})
+            record = take_times(record, other)
+        add_record(arguments.output, record)
 
 
 def run_process(arguments: argparse.Namespace, job: Job) -> dict[str, Any]:
@@ -250,6 +254,15 @@ def take_training(config: TrainConfig, folder: Path, twin: Path) -> None:
     for file in (CHECKPOINT, STARTED):
         with atomic_path(folder / file) as temporary:
             shutil.copyfile(twin / file, temporary)
+
+
+def take_times(record: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Complete a record that has no time by that of the run that did the training."""
+    names = ("seconds_per_epoch", "peak_mib", "machine")
+    epochs = record.get("epochs"), other.get("epochs")
+    if record.get("seconds_per_epoch") or epochs[0] != epochs[1]:
+        return record
+    return record | {name: other[name] for name in names if name in other}
 
 
 def places_file(output: Path, dataset: str, model: str, seed: int) -> Path:

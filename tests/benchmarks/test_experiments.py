@@ -155,3 +155,14 @@ def write_amazon(root: Path) -> None:
     (folder / "factors" / "profiles.tsv").write_text(
         "asin\tmaterial\tkind\na\tcotton\t\nb\t\ttoy (ball, doll)\nc\tcotton\tbed\n"
     )
+
+
+def test_times_are_those_of_the_run_that_trained(training_runs: ModuleType) -> None:
+    trained = {"epochs": 9, "seconds_per_epoch": 0.5, "peak_mib": 7, "machine": "m"}
+    fitted = {"epochs": 9, "seconds_per_epoch": None, "peak_mib": None, "weights": {}}
+    assert training_runs.take_times(fitted, trained) == {**trained, "weights": {}}
+    # Of another training, or with times of its own.
+    other = {**trained, "epochs": 8}
+    assert training_runs.take_times(fitted, other) == fitted
+    assert training_runs.take_times(trained, {**trained, "peak_mib": 9}) == trained
+    assert training_runs.take_times({"seed": 0}, {}) == {"seed": 0}
