@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mars_pyg.errors import DataError
 
@@ -246,6 +246,20 @@ def broken_encoding(file: str | PathLike[str]) -> DataError:
     )
 
 
+def _join_lists(column: Any) -> Any:
+    """The entries of each list with bars between them, without those that are null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.list_flatten(column).null_count == 0:
+        return pc.binary_join(column, "|")
+    lists = [
+        None if cell is None else [entry for entry in cell if entry is not None]
+        for cell in column.to_pylist()
+    ]
+    return pc.binary_join(pa.array(lists, column.type), "|")
+
+
 def _read_parquet(file: Path) -> DataFrame:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -261,7 +275,7 @@ def _read_parquet(file: Path) -> DataFrame:
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-                column = pc.binary_join(column, "|")
+                column = _join_lists(column)
             column = column.cast(pa.string())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise DataError(

@@ -96,6 +96,13 @@ def test_faults(
     assert (caught.value.row, caught.value.field) == (row, field)
 
 
+def test_nulls_within_parquet_lists(tmp_path: Path) -> None:
+    file = tmp_path / "table.parquet"
+    tags = [["x", None], ["x", "y"], [None], None, []]
+    pq.write_table(pa.table({"tags": pa.array(tags, pa.list_(pa.string()))}), file)
+    assert read_table(file)["tags"].tolist() == ["x", "x|y", "", "", ""]
+
+
 def test_missing_file_and_broken_parquet(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_table(tmp_path / "none.csv")

@@ -228,7 +228,7 @@ def parse_object(text: str) -> dict[str, Any]:
         MalformedAnswer: If there is none, or a part of one only.
     """
     decoder = json.JSONDecoder()
-    start = text.find("{")
+    start, is_broken = text.find("{"), False
     # Prose may hold a brace of its own; a few are passed over, not many.
     for _ in range(8):
         if start < 0:
@@ -237,10 +237,12 @@ def parse_object(text: str) -> dict[str, Any]:
             answer, _ = decoder.raw_decode(text, start)
         # Deep nesting is no answer either.
         except (ValueError, RecursionError):
-            start = text.find("{", start + 1)
+            start, is_broken = text.find("{", start + 1), True
             continue
-        # The inside of a broken object may be whole, and is not the answer.
-        if isinstance(answer, dict) and not re.search(r"[\[:,]\s*$", text[:start]):
+        # The inside of a broken object, or of a list, may be whole, and is not the
+        # answer; the prose before one may end in a colon.
+        inside = r"[\[:,]\s*$" if is_broken else r"\[\s*$"
+        if isinstance(answer, dict) and not re.search(inside, text[:start]):
             return answer
         break
     raise MalformedAnswer("the answer is not a json object")

@@ -122,9 +122,10 @@ class ItemCatalogue:
         check_repeated_header(table, path)
         table[id_column] = check_ids(table[id_column], path)
         check_unique(table, id_column, path)
-        number = table.get("itemID", table[id_column])
-        if id_column == "asin" and number.str.fullmatch(r"\d{1,18}").all():
-            table = table.iloc[number.astype("int64").argsort(kind="stable")]
+        if id_column == "asin" and "itemID" in table.columns:
+            number = table["itemID"]
+            if number.str.fullmatch(r"\d{1,18}").all():
+                table = table.iloc[number.astype("int64").argsort(kind="stable")]
         return cls(
             table[id_column].tolist(),
             {

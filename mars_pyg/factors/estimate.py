@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mars_pyg.factors.content import ItemContent
-from mars_pyg.factors.planning import AssignmentPlan
+from mars_pyg.factors.planning import AssignmentPlan, item_codes
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.store import AnswerStore
 
@@ -76,6 +76,7 @@ def estimate(
     """
     iterator = iter(contents)
     items = without = requests = item_tokens = asked = answered = repeated = 0
+    values = 0
     seen: set[bytes] = set()
     input_tokens = output_tokens = 0.0
     while chunk := list(itertools.islice(iterator, _CHUNK)):
@@ -88,13 +89,16 @@ def estimate(
         wanted = store.open_questions(list(by_key), plan.questions)
         answered += len(by_key) - len(wanted)
         asked += len(wanted)
+        values += sum(len(numbers) for numbers in wanted.values())
         pairs = ((by_key[key], numbers) for key, numbers in wanted.items())
         for group in plan.group(pairs):
             requests += 1
-            messages = plan.messages(group)
+            codes = item_codes(group.contents)
+            pictures = {code: "" for code, content in codes.items() if content.image}
+            messages = plan.messages(group, pictures)
             input_tokens += plan.input_tokens(group, messages)
             output_tokens += plan.output_tokens(group)
-            item_tokens += plan.counter.count_messages(messages[1:])
+            item_tokens += plan.counter.count_messages(messages[1:], plan.image_tokens)
     notes = [f"tokens {plan.counter.method}"]
     if num_examples and asked:
         # An example is an item and its values.
@@ -108,7 +112,6 @@ def estimate(
     count, ratio, output_per_value, seconds = store.experience(plan.model, plan.prompt)
     if count:
         input_tokens *= ratio
-        values = asked * len(plan.questions)
         output_tokens = max(output_per_value * values, 0.0) or output_tokens
         notes.append(
             f"corrected by the server's own count of {count} requests "

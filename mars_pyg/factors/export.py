@@ -70,7 +70,9 @@ def write_profiles(
                 values = answers[number][0] if number in answers else []
                 names = spelling.get(number)
                 if names is not None:
-                    values = list(dict.fromkeys(names[v.casefold()] for v in values))
+                    # Another process may have stored one since.
+                    values = [names.get(v.casefold(), v) for v in values]
+                    values = list(dict.fromkeys(values))
                 count += len(values)
                 row.append(SEPARATOR.join(values))
             if any(row):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -63,14 +65,20 @@ def _read(image: str) -> bytes:
             return Path(image).read_bytes()
         except OSError as error:
             raise PictureError(f"the picture cannot be read ({error})") from error
+    # Browsers take spaces and letters of any language, http does not.
+    url = urllib.parse.quote(image, safe="%/:?#[]@!$&'()*+,;=~")
     try:
-        request = urllib.request.Request(image, headers={"User-Agent": "mars-pyg"})
+        request = urllib.request.Request(url, headers={"User-Agent": "mars-pyg"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             payload = response.read(MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         if error.code in (404, 410, 403):
             raise PictureError(f"the picture's server says {error.code}") from error
         raise
+    except (http.client.InvalidURL, ValueError) as error:
+        raise PictureError(f"the address is not one ({error})") from error
+    except http.client.HTTPException as error:
+        raise OSError(f"the picture's server gave no answer ({error!r})") from error
     if len(payload) > MAX_BYTES:
         raise PictureError(f"the picture is larger than {MAX_BYTES} bytes")
     return payload

@@ -189,7 +189,8 @@ def profiles_of(data: HeteroData, modality: str | None = None) -> FactorProfiles
         The profiles, with open vocabularies.
 
     Raises:
-        DataError: If there are none of the modality, or of more than one.
+        DataError: If there are none of the modality, or of more than one, or no item
+            has a value.
     """
     suffix = "_value"
     found = [
@@ -217,6 +218,12 @@ def profiles_of(data: HeteroData, modality: str | None = None) -> FactorProfiles
     several = set(factor[torch.from_numpy(first[count > 1])].tolist())
     # Those without an assignment are of another modality.
     kept = factor.unique()
+    if kept.numel() == 0:
+        raise DataError(
+            f"no item has a value in the profiles of {modality!r}",
+            mend="see whether their ids are those of the items",
+            field="modality",
+        )
     schema = FactorSchema(
         modality=modality,
         factors=[

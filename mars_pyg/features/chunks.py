@@ -72,6 +72,9 @@ class VectorStore:
         wanted, found = set(keys), {}
         files = [] if self.folder is None else sorted(self.folder.glob("*.npz"))
         for file in files:
+            # Another process may be writing it, or may have been killed as it did.
+            if file.name.startswith("."):
+                continue
             try:
                 with np.load(file, allow_pickle=False) as part:
                     names, x = part["keys"].astype(str), part["x"]

@@ -92,6 +92,8 @@ def test_items_that_were_not_asked_for_do_not_count() -> None:
         'Sure, {as you wish}:\n```json\n{"a": {"b": 1}}\n```\nAnything else?',
         '{"a": {"b": 1}}',
         '<think>hm {"</think> {"a": {"b": 1}}',
+        'Here is the answer:\n{"a": {"b": 1}}',
+        'Well, {"a": {"b": 1}}',
     ],
 )
 def test_json_is_found_in_prose(text: str) -> None:
@@ -99,7 +101,16 @@ def test_json_is_found_in_prose(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no", "[1]", '{"a": {"b": 1}', '{"items": [{"item": "c"}', "{" * 5000]
+    "text",
+    [
+        "",
+        "no",
+        "[1]",
+        '[{"a": 1}]',
+        '{"a": {"b": 1}',
+        '{"items": [{"item": "c"}',
+        "{" * 5000,
+    ],
 )
 def test_what_is_not_an_object_or_part_of_one_is_malformed(text: str) -> None:
     with pytest.raises(MalformedAnswer):

@@ -80,3 +80,13 @@ def test_entries_must_fit() -> None:
         ItemCatalogue(["a", ""])
     with pytest.raises(DataError, match="twice"):
         ItemCatalogue(["a", "a"])
+
+
+def test_items_are_in_the_order_of_the_file_but_for_their_numbers(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text("asin,title\n39,a\n15,b\n22,c\n")
+    assert ItemCatalogue.from_table(file).ids == ["39", "15", "22"]
+    file.write_text("asin,itemID,title\n39,1,a\n15,2,b\n22,0,c\n")
+    assert ItemCatalogue.from_table(file).ids == ["22", "39", "15"]

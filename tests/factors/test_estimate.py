@@ -178,3 +178,33 @@ def test_counts_with_a_vocabulary() -> None:
     assert TokenCounter("gpt-4o").count("お誕生日おめでとう") == 8
     assert TokenCounter("gpt-4").count("お誕生日おめでとう") == 9
     assert "may differ" in TokenCounter("qwen").method
+
+
+def test_pictures_are_counted(tmp_path: Path) -> None:
+    catalogue = ItemCatalogue(list("abc"), {}, ["a.png", "b.png", ""])
+    contents = ContentReader("image").read(catalogue)
+    answers, tokens = AnswerStore(tmp_path / "s"), []
+    for image_tokens in (0, 1000):
+        plan = AssignmentPlan(SCHEMA, "m", answers, image_tokens=image_tokens)
+        entry = estimate(plan, answers, contents, PRICE, 16)
+        tokens.append(entry.input_tokens)
+    answers.close()
+    assert tokens[1] - tokens[0] == 2000
+
+
+def test_values_of_factors_that_are_not_asked_for_are_not_counted(
+    tmp_path: Path,
+) -> None:
+    catalogue = make_catalogue(20)
+    with LoopbackServer() as server:
+        assign(tmp_path / "s", catalogue, client_options(server.url))
+    answers = AnswerStore(tmp_path / "s")
+    first, *others = SCHEMA.factors
+    changed = first.model_copy(update={"description": "what it is made of"})
+    schema = SCHEMA.model_copy(update={"factors": [changed, *others]})
+    plan = AssignmentPlan(schema, "m", answers)
+    _, _, per_value, _ = answers.experience(plan.model, plan.prompt)
+    entry = estimate(plan, answers, ContentReader().read(catalogue), PRICE, 16)
+    answers.close()
+    assert entry.requests == 20
+    assert entry.output_tokens == pytest.approx(20 * per_value, abs=1)

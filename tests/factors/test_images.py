@@ -52,6 +52,19 @@ def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_picture(str(tmp_path / "a.png"), 64)
 
 
+@pytest.mark.parametrize("address", ["http://[bad", "http://shop.test:port/a.jpg"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(PictureError, match="address"):
+        load_picture(address, 64)
+
+
+def test_addresses_as_browsers_take_them() -> None:
+    with LoopbackServer() as server:
+        root = server.url.replace("/v1", "/pictures")
+        with pytest.raises(PictureError, match="404"):
+            load_picture(f"{root}/mes images/\u00e9t\u00e9/404", 64)
+
+
 def test_pictures_at_addresses(tmp_path: Path) -> None:
     """One that is gone is missing; one that cannot be had now is asked for later."""
     schema = FactorSchema(

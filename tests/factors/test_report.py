@@ -119,6 +119,14 @@ def test_json_and_text() -> None:
     assert "nan" not in text
 
 
+def test_profiles_of_a_graph_without_values() -> None:
+    data = HeteroData()
+    data["item"].num_nodes = 2
+    data = AddFactorValues({"text": profiles(use=["", ""])})(data)
+    with pytest.raises(DataError, match="no item has a value"):
+        profiles_of(data)
+
+
 def test_profiles_of_a_graph() -> None:
     text = profiles(use=["a|b", "", "a"], kind=["k", "l", ""])
     image = profiles("image", color=["red", "blue", ""], use=["c", "", ""])

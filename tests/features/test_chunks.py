@@ -117,3 +117,11 @@ def test_a_model_in_a_folder_is_its_files(tmp_path: Path) -> None:
     assert first == model_identity(str(tmp_path / "b"))
     (tmp_path / "b/weights").write_text("2")
     assert first != model_identity(str(tmp_path / "b"))
+
+
+def test_what_others_are_writing_is_not_read(tmp_path: Path) -> None:
+    store = VectorStore(tmp_path, "m")
+    store.save(["a"], np.ones((1, 2)))
+    assert store.folder is not None
+    (store.folder / ".b.npz-x1.npz").write_bytes(b"half of a")
+    assert list(VectorStore(tmp_path, "m").load(["a", "b"])) == ["a"]
