@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
+from mars_pyg.edge_forms import to_edge_index
 from mars_pyg.user_items import UserItems
 
 
@@ -17,7 +18,7 @@ def item_value_edges(data: HeteroData) -> Tensor:
         ValueError: If there are none.
     """
     relations = [
-        data[edge_type].edge_index
+        to_edge_index(data[edge_type].edge_index)
         for edge_type in data.edge_types
         if edge_type[0] == "item" and edge_type[2] == "value"
     ]

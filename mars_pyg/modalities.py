@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.errors import DataError
+
 #: What these names mean in a model: the ID view, all features, all factor graphs.
 RESERVED = ("id", "joint", "union")
 
@@ -31,6 +33,34 @@ def is_feature_modality(name: str) -> bool:
         and name not in RESERVED
         and not hasattr(torch.nn.ModuleDict(), name)
     )
+
+
+def check_features(x: Tensor, name: str, num_items: int) -> Tensor:
+    """Refuse features that are not a finite row for each item; return them as floats.
+
+    Args:
+        x: Features ``[N, D]`` of the items.
+        name: The attribute that holds them.
+        num_items: Number of items :math:`N`.
+
+    Raises:
+        DataError: If the shape is another one, or a number is NaN or infinite.
+    """
+    if x.dim() != 2 or x.size(0) != num_items:
+        raise DataError(
+            f"expected a matrix with {num_items} rows, got {list(x.shape)}",
+            mend="give one row per item",
+            field=name,
+        )
+    x = x.detach().to(torch.get_default_dtype())
+    broken = ~x.isfinite().all(dim=1)
+    if broken.any():
+        raise DataError(
+            f"the features of item {int(broken.nonzero()[0])} are not finite",
+            mend="replace NaN and infinite numbers; all zeros stand for missing",
+            field=name,
+        )
+    return x
 
 
 #: What is smaller than this share of a row is its rounding in float32.

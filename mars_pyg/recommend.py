@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.utils import coalesce
 
 from mars_pyg.errors import DataError
+from mars_pyg.item_values import item_value_edges
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import rank
 from mars_pyg.user_items import UserItems
@@ -89,7 +89,7 @@ def recommend(
                 field="user",
             )
     wanted = list(dict.fromkeys(users))
-    history = UserItems.from_data(data, *splits)
+    history = UserItems.from_data(data, *splits).to(torch.device("cpu"))
     item_values = _values_of_items(data)
     result: dict[str, list[Recommendation]] = {}
     user = torch.tensor([index[name] for name in wanted], dtype=torch.int64)
@@ -112,16 +112,10 @@ def recommend(
 
 def _values_of_items(data: HeteroData) -> UserItems | None:
     """The values of each item over all modalities, in compressed rows."""
-    relations = [
-        data[edge_type].edge_index
-        for edge_type in data.edge_types
-        if edge_type[0] == "item" and edge_type[2] == "value"
-    ]
-    if not relations:
+    if not any((kind[0], kind[2]) == ("item", "value") for kind in data.edge_types):
         return None
-    edges = coalesce(torch.cat(relations, dim=1))
     return UserItems.from_edge_index(
-        edges, data["item"].num_nodes, data["value"].num_nodes
+        item_value_edges(data).cpu(), data["item"].num_nodes, data["value"].num_nodes
     )
 
 

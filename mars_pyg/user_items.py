@@ -53,12 +53,13 @@ class UserItems:
         Args:
             data: The graph, with :obj:`edge_index` (train), :obj:`val_edge_index` and
                 :obj:`test_edge_index` of :obj:`("user", "interacts", "item")`.
-            splits: Some of :obj:`"train"`, :obj:`"val"` and :obj:`"test"`.
+            splits: Some of :obj:`"train"`, :obj:`"val"` and :obj:`"test"`, or none.
 
         Raises:
             DataError: If the data has no such split.
         """
-        edges = torch.cat([split_edges(data, split) for split in splits], dim=1)
+        found = [split_edges(data, split) for split in splits]
+        edges = torch.cat(found or [split_edges(data, "train")[:, :0]], dim=1)
         num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
         return cls.from_edge_index(edges, num_users, num_items)
 

@@ -63,7 +63,7 @@ def counterfactual_sentence(
         return "There is no history to take an item out of."
     first = counterfactuals[0]
     name = f'"{first.without_title or first.without}"'
-    if first.rank_without > k:
+    if first.rank <= k < first.rank_without:
         others = sum(entry.rank_without > k for entry in counterfactuals) - 1
         so = f"; so it does without any of {others} others" if others > 1 else ""
         so = "; so it does without one other" if others == 1 else so

@@ -97,7 +97,7 @@ def cluster_values(x: Tensor, factor: Tensor, seed: int = 0) -> Tensor:
     from sklearn.cluster import MiniBatchKMeans
 
     item = (x != 0).any(dim=1).nonzero().view(-1)
-    known = torch.nn.functional.normalize(x[item].float(), dim=1).numpy()
+    known = torch.nn.functional.normalize(x[item].float(), dim=1).cpu().numpy()
     edges = [torch.empty(2, 0, dtype=torch.int64)]
     for k in factor.unique().tolist():
         values = (factor == k).nonzero().view(-1)

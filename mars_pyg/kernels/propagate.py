@@ -138,7 +138,7 @@ def factor_propagate(
         out = torch_propagate(x, graph, weight)
     if structure is None or gate is None:
         return out
-    return out + gate[:, :1] * structure
+    return (out + gate[:, :1] * structure).to(x.dtype)
 
 
 def check_shapes(

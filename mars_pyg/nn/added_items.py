@@ -105,6 +105,10 @@ class AddedItems(Recommender):
         mean = near.sum(dim=1) / number[:, None]
         return FoldIn(torch.cat([fold_in.item, mean]))
 
+    def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
+        """See :class:`Recommender`; nobody has interacted with a new item."""
+        return self.base.user_without_items(user, item)
+
     def loss(
         self, user: Tensor, positive: Tensor, negative: Tensor
     ) -> dict[str, Tensor]:

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch_geometric.nn import MessagePassing
 from torch_geometric.typing import Adj
 
+from mars_pyg.edge_forms import to_edge_index
 from mars_pyg.kernels import FactorGraph, factor_propagate
 from mars_pyg.kernels.factor_graph import incidence_weights
 from mars_pyg.kernels.precision import sum_dtype
 from mars_pyg.kernels.propagate import check_engine, check_shapes
-from mars_pyg.nn.adjacency import to_edge_index
 
 
 class FactorConv(MessagePassing):

@@ -169,6 +169,8 @@ class LightGCN(Recommender):
         matrix: SparseMatrix = self._graphs["interactions"]
         assert matrix.weight is not None
         num_edges = matrix.col.numel()
+        if num_edges == 0:
+            return
         num_kept = max(round((1 - self.edge_dropout) * num_edges), 1)
         # The smallest of exponential variables with these rates are a sample without
         # replacement with these weights (Efraimidis and Spirakis, 2006); multinomial()

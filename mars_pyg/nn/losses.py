@@ -59,7 +59,7 @@ class ViewConsistencyLoss(torch.nn.Module):
         \mathcal{L}_{\text{view}} = \frac{1}{N} \sum_{i=1}^{N} \sum_{m < m'}
         \| \mathbf{H}_i^{m} - \mathbf{H}_i^{m'} \|^2
 
-    over any number of views; fewer than two give 0.
+    over any number of views but none; a single one gives 0.
 
     Shapes:
         - **input:** views, each :math:`(N, d)`

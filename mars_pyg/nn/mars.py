@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn.dense.linear import Linear
 
 from mars_pyg.kernels import FactorGraph, SparseMatrix
-from mars_pyg.modalities import resolve_modalities, unit_features
+from mars_pyg.modalities import check_features, resolve_modalities, unit_features
 from mars_pyg.nn.decoder import SemanticDecoder
 from mars_pyg.nn.item_terms import ItemTerms
 from mars_pyg.nn.light_gcn import LightGCN
@@ -109,6 +109,7 @@ class MARS(LightGCN):
             (default: :obj:`"auto"`)
 
     Raises:
+        DataError: If features are not a finite row for each item.
         ValueError: If an argument is unknown or :obj:`data` lacks what it needs.
     """
 
@@ -163,7 +164,9 @@ class MARS(LightGCN):
         self.view_loss = ViewConsistencyLoss()
 
         for modality in self.content_modalities:
-            features = prepare_features(data["item"][f"x_{modality}"])
+            name = f"x_{modality}"
+            x = check_features(data["item"][name], name, self.num_items)
+            features = prepare_features(x)
             # Rows of zeros project to zeros: no time and memory for them.
             known = (features != 0).any(dim=1).nonzero().view(-1)
             self.register_buffer(f"x_{modality}", features[known], persistent=False)

@@ -77,7 +77,8 @@ def factor_graphs(
             "'data' has no edges from items to factor values; apply the transform "
             "AddFactorValues, or choose 'item_graphs' without 'factors'"
         )
-    empty = torch.empty(2, 0, dtype=torch.int64)
+    device = next(iter(relations.values())).device if relations else None
+    empty = torch.empty(2, 0, dtype=torch.int64, device=device)
     factor = data["value"].factor if relations else empty[0]
     num_factors = int(factor.max()) + 1 if factor.numel() else 0
     if factor_source == "clusters":

@@ -120,7 +120,7 @@ def evaluate_users(
         DataError: If the split is missing or empty.
     """
     check_held_out(data, split)
-    held_out = UserItems.from_data(data, split)
+    held_out = UserItems.from_data(data, split).to(torch.device("cpu"))
     user = held_out.count.nonzero().view(-1)
     discount = 1 / torch.arange(2, k + 2, dtype=torch.float64).log2()
     recalls, ndcgs = [], []

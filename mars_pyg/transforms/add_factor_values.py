@@ -52,6 +52,8 @@ class AddFactorValues(BaseTransform):
         for edge_type in data.edge_types:
             if "value" in (edge_type[0], edge_type[2]):
                 del data[edge_type]
+        if "value" in data.node_types:
+            del data["value"]
         factor_names, nodes = self._number_values()
         data["value"].num_nodes = len(nodes)
         data["value"].factor = torch.tensor([factor for factor, _ in nodes]).long()

@@ -69,7 +69,8 @@ class AddItemCooccurrence(BaseTransform):
             target, neighbor = block.row.astype(np.int64) + start, block.col
             other = target != neighbor
             target, neighbor, near = target[other], neighbor[other], block.data[other]
-            order = np.lexsort((neighbor, -near, target))
+            # Equal cosines may differ in their last digits.
+            order = np.lexsort((neighbor, -near.round(12), target))
             target, neighbor = target[order], neighbor[order]
             first = np.searchsorted(target, target)
             kept = np.arange(target.size) - first < self.k

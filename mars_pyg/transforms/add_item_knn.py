@@ -13,6 +13,7 @@ from torch_geometric.transforms import BaseTransform
 from tqdm import tqdm
 
 from mars_pyg.errors import DataError
+from mars_pyg.modalities import check_features
 from mars_pyg.transforms.item_cells import nearby_items
 
 SEARCHES = ("auto", "exact", "approximate")
@@ -20,8 +21,10 @@ SEARCHES = ("auto", "exact", "approximate")
 MAX_EXACT = 50_000
 #: Similarities that are held at once, 128 MiB of them.
 MAX_SCORES = 2**25
-#: Those of them that are sorted at once.
+#: Those of rows with many ties that are ranked at once.
 MAX_TIES = 2**21
+#: Entries of a row that are ranked as a list.
+MAX_LISTED = 64
 #: Similarities that are equal on this grid are ties.
 GRID = 1e-5
 
@@ -117,6 +120,13 @@ class AddItemKNN(BaseTransform):
                 mend="add features first, for example by AddTextFeatures",
                 field="item",
             )
+        for name in self.weights:
+            if name not in attrs:
+                raise DataError(
+                    "it has a weight but is not compared",
+                    mend="name it among the attrs, as others than x_* have to be",
+                    field=name,
+                )
         weights = torch.tensor([self.weights.get(name, 1.0) for name in attrs])
         scale = (weights / weights.sum()).sqrt().tolist()
         x = torch.cat(
@@ -159,9 +169,10 @@ class AddItemKNN(BaseTransform):
             torch.mm(x[item], other.t(), out=score)
             place[candidate] = torch.arange(shape[1], device=x.device)
             score.scatter_(1, place[item, None], torch.inf)
-            row, column = _largest(score, self.k, rotation[item], rotation[candidate])
-            neighbors.append(known[candidate[column]])
-            items.append(known[item[row]])
+            k = min(self.k, shape[1])
+            column = _largest(score, k, rotation[item], rotation[candidate])
+            neighbors.append(known[candidate[column.view(-1)]])
+            items.append(known[item].repeat_interleave(k))
         edge_index = torch.stack([torch.cat(neighbors), torch.cat(items)])
         return edge_index[:, edge_index[1].argsort(stable=True)]
 
@@ -173,20 +184,7 @@ class AddItemKNN(BaseTransform):
 
 
 def _unit_rows(x: Tensor, name: str, num_items: int) -> Tensor:
-    if x.dim() != 2 or x.size(0) != num_items:
-        raise DataError(
-            f"expected a matrix with {num_items} rows, got {list(x.shape)}",
-            mend="give one row per item",
-            field=name,
-        )
-    x = x.float()
-    broken = ~x.isfinite().all(dim=1)
-    if broken.any():
-        raise DataError(
-            f"the features of item {int(broken.nonzero()[0])} are not finite",
-            mend="replace NaN and infinite numbers; all zeros stand for missing",
-            field=name,
-        )
+    x = check_features(x, name, num_items).float()
     # Dividing by the largest entry first keeps the squares in the range of float32.
     x = x / x.abs().amax(dim=1, keepdim=True).clamp(min=1e-38) if x.numel() else x
     return torch.nn.functional.normalize(x, dim=1)
@@ -194,39 +192,43 @@ def _unit_rows(x: Tensor, name: str, num_items: int) -> Tensor:
 
 def _largest(
     score: Tensor, k: int, row_rotation: Tensor, column_rotation: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest entries of each row, by row, ties by their rotations.
+) -> Tensor:
+    """The columns of the ``k`` largest entries of each row, ties by their rotations.
 
     Args:
         score: The similarities ``[B, C]``.
-        k: Entries of a row.
+        k: Entries of a row, at most ``C``.
         row_rotation: The rotations of the rows ``[B]``, double.
         column_rotation: The rotations of the columns ``[C]``, double.
 
     Returns:
-        The rows and columns of the entries, of each row the largest first.
+        The columns ``[B, k]``, of the largest entry first.
     """
-    least = score.topk(min(k, score.size(1)), dim=1).values[:, -1:]
+    least = score.topk(k, dim=1).values[:, -1:]
     # What is rounded to the same as the last of them, or to more.
     is_near = score >= least - 2 * GRID
-    count = is_near.sum(dim=1)
-    # All of a row may be ties: not too many are listed at once.
-    sections = (count.cumsum(0) // MAX_TIES).unique_consecutive(return_counts=True)[1]
-    rows, columns, first = [], [], 0
-    for part in is_near.split(sections.tolist()):
-        row, column = part.nonzero(as_tuple=True)
-        number = count[first : first + part.size(0)]
-        key = (score[row + first, column].double() / GRID).round_()
-        key += (row_rotation[row + first] + column_rotation[column]).frac_()
-        order = key.argsort(descending=True)
-        order = order[row[order].argsort(stable=True)]
-        rank = torch.arange(row.numel(), device=row.device)
-        rank -= (number.cumsum(0) - number)[row]
-        kept = order[rank < k]
-        rows.append(row[kept] + first)
-        columns.append(column[kept])
-        first += part.size(0)
-    return torch.cat(rows), torch.cat(columns)
+    number = is_near.sum(dim=1)
+    result = number.new_empty(score.size(0), k)
+    # Where there are many ties, whole rows are ranked: that is faster than a list.
+    tied = number > max(MAX_LISTED, 4 * k)
+    for rows in tied.nonzero().view(-1).split(max(MAX_TIES // score.size(1), 1)):
+        key = _keys(score[rows], row_rotation[rows, None], column_rotation)
+        result[rows] = key.topk(k, dim=1).indices
+    is_near[tied], number[tied] = False, 0
+    row, column = is_near.nonzero(as_tuple=True)
+    key = _keys(score[row, column], row_rotation[row], column_rotation[column])
+    order = key.argsort(descending=True)
+    order = order[row[order].argsort(stable=True)]
+    rank = torch.arange(row.numel(), device=row.device)
+    rank -= (number.cumsum(0) - number)[row]
+    result[~tied] = column[order[rank < k]].view(-1, k)
+    return result
+
+
+def _keys(score: Tensor, row_rotation: Tensor, column_rotation: Tensor) -> Tensor:
+    """What similarities are ranked by: on the grid, and between its lines the ties."""
+    key = score.double().div_(GRID).round_()
+    return key.add_((row_rotation + column_rotation).frac_())
 
 
 def _spread(x: Tensor, seed: int) -> Tensor:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -78,6 +79,8 @@ class AddItems(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Append the items to a graph."""
+        if self.items.empty:
+            return data
         self._check_columns(data)
         self._check_ids(data)
         texts = {
@@ -90,7 +93,9 @@ class AddItems(BaseTransform):
             relation = data["item", f"{self._modality(data)}_value", "value"]
             edges = self._edges(data, texts)
             edges[0] += num_items
-            relation.edge_index = torch.cat([relation.edge_index, edges], dim=1)
+            relation.edge_index = torch.cat(
+                [relation.edge_index, edges.to(relation.edge_index.device)], dim=1
+            )
         append_rows(data["item"], num_items, len(self.items), texts, features)
         return data
 
@@ -227,10 +232,12 @@ def _factor_names(data: HeteroData) -> list[str]:
 
 def _values(cell: Any) -> list[str]:
     """The texts of a cell, none where it is empty or null."""
-    if isinstance(cell, list | tuple | set):
+    import pandas as pd
+
+    # A list in a parquet file is an array in its table.
+    if isinstance(cell, list | tuple | set | np.ndarray):
         return [text for part in cell for text in _values(part)]
-    # NaN is what a table holds where there is nothing.
-    if cell is None or cell != cell:
+    if pd.isna(cell):
         return []
     text = str(cell).strip()
     return [text] if text else []

@@ -39,7 +39,9 @@ def nearby_items(x: Tensor, item: Tensor, seed: int = 0) -> list[tuple[Tensor, T
     cell = torch.cat([(x[part] @ centers.t()).argmax(1) for part in item.split(8192)])
     order = cell.argsort(stable=True)
     members = item[order].split(cell.bincount(minlength=num_cells).tolist())
-    near = (centers @ centers.t()).topk(min(NUM_PROBES, num_cells), dim=1).indices
+    # Of equal centres others may come first; a cell is always near to itself.
+    likeness = (centers @ centers.t()).fill_diagonal_(torch.inf)
+    near = likeness.topk(min(NUM_PROBES, num_cells), dim=1).indices
     # A huge cell, as of equal texts, is cut, so that a block's memory stays bounded.
     return [
         (block, torch.cat([members[other] for other in near[number].tolist()]))

@@ -275,3 +275,10 @@ def test_affinity_alone_reads_the_train_history(data):
     for entry in explain(recommender, data, data["user"].id[2], k=3):
         for reason in entry.reasons:
             assert reason.known <= int((edges[0] == 2).sum())
+
+
+def test_without_any_split_a_user_has_no_history() -> None:
+    data = make_catalogue()
+    recommender = make_recommender(data, "none", ["popularity"])
+    (first, *_) = explain(recommender, data, data["user"].id[0], k=3, splits=())
+    assert [reason.source for reason in first.reasons] == ["popularity"]

@@ -65,6 +65,12 @@ def test_sentences():
     assert counterfactual_sentence(drops, 5) == (
         f"{falls}; so it does without any of 2 others."
     )
+    # One that was not in the list cannot fall out of it.
+    below = [make("B2", 6, 9), make("B3", 6, 7)]
+    assert counterfactual_sentence(below, 5) == (
+        'No single item of your history decides it: without "B2" it falls furthest, '
+        "from place 6 to 9."
+    )
     stays = [make("B3", 1, 4), make("B2", 1, 1)]
     assert counterfactual_sentence(stays, 5, "their") == (
         'No single item of their history decides it: without "B3" it falls '

@@ -1,5 +1,6 @@
 """The affinity of users for factor values, against the formula, pair by pair."""
 
+import copy
 import math
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from factor_data import make_data, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_geometric import EdgeIndex
 
-from mars_pyg import AddUserValues, FactorAffinity
+from mars_pyg import AddUserValues, FactorAffinity, SyntheticFactorDataset
 from mars_pyg.user_items import UserItems
 
 
@@ -143,3 +145,16 @@ def test_the_transform_counts_the_values_of_train_items():
     assert store.edge_index.tolist() == [[0, 0, 1], [0, 2, 1]]
     assert store.edge_weight.tolist() == [2.0, 1.0, 1.0]
     assert data.validate()
+
+
+def test_values_of_users_from_edges_as_edge_index() -> None:
+    data = SyntheticFactorDataset(20, 15, num_factors=2, seed=1)[0]
+    expected = AddUserValues()(copy.copy(data))
+    for kind in data.edge_types:
+        if kind[2] == "value":
+            data[kind].edge_index = EdgeIndex(data[kind].edge_index.contiguous())
+    found = AddUserValues()(data)
+    kinds = [kind for kind in expected.edge_types if kind[0] == "user"]
+    for kind in kinds:
+        edge_index = torch.as_tensor(found[kind].edge_index)
+        assert torch.equal(edge_index, expected[kind].edge_index)

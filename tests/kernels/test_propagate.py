@@ -109,3 +109,14 @@ def test_an_engine_that_is_not_installed(
         factor_propagate(x, graph, gate, engine="auto"),
         factor_propagate(x, graph, gate, engine="reference"),
     )
+
+
+@pytest.mark.parametrize("engine", ["reference", "torch", "numba"])
+def test_the_dtype_is_that_of_the_items(graph: FactorGraph, engine: str) -> None:
+    x = torch.randn(graph.num_items, 4)
+    gate = torch.rand(graph.num_items, graph.num_factors + 1)
+    if not has_engine(engine):
+        pytest.skip(f"{engine} is not installed")
+    for dtype, other in ((torch.bfloat16, x.bfloat16()), (torch.float32, x.double())):
+        out = factor_propagate(x.to(dtype), graph, gate.double(), other, engine=engine)
+        assert out.dtype == dtype

@@ -3,8 +3,10 @@
 import torch
 from torch_geometric.data import HeteroData
 
-from mars_pyg import BPR
+from mars_pyg import BPR, LightGCN, SyntheticFactorDataset
 from mars_pyg.nn import AddedItems
+from mars_pyg.transforms import AddItems
+from mars_pyg.user_items import UserItems
 
 
 def test_new_items_stand_where_those_like_them_do():
@@ -38,3 +40,17 @@ def test_new_items_stand_where_those_like_them_do():
     torch.testing.assert_close(vectors.sum(dim=1), items)
     assert not vectors[:3, 1].any()
     assert not vectors[3:, 0].any()
+
+
+def test_users_without_an_item_are_those_of_the_recommender():
+    data = SyntheticFactorDataset(30, 20, seed=1)[0]
+    base = LightGCN(data, embedding_dim=4, num_layers=2)
+    new = AddItems([{"id": "new"}])(data)
+    item = UserItems.from_data(data, "train").take(torch.tensor([3])).item
+    expected = base.user_without_items(3, item)
+    assert expected is not None
+    added = base.add_items(new)
+    assert torch.equal(added.user_without_items(3, item), expected)
+    # Without layers it takes another training.
+    base = BPR(data, embedding_dim=4)
+    assert base.add_items(new).user_without_items(3, item) is None

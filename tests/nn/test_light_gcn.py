@@ -149,3 +149,12 @@ def test_state_holds_parameters_only_and_moves(data: HeteroData) -> None:
 def test_wrong_options_are_refused(data: HeteroData, option: dict) -> None:
     with pytest.raises(ValueError, match=f"'{next(iter(option))}'"):
         LightGCN(data, **option)
+
+
+def test_nothing_to_drop() -> None:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 2, 3
+    data[INTERACTS].edge_index = torch.empty(2, 0, dtype=torch.int64)
+    model = LightGCN(data, 4, edge_dropout=0.5)
+    model.start_epoch(torch.Generator())
+    assert model()[1].shape == (3, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 
 import pytest
@@ -18,6 +19,7 @@ from mars_pyg import (
     MARSConv,
     SemanticFactorLoss,
 )
+from mars_pyg.errors import DataError
 from mars_pyg.nn.mars import prepare_features
 
 
@@ -426,3 +428,40 @@ def test_semantic_loss_is_that_of_all_logits(
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x[:5], "'x_image'.*20 rows"),
+        (lambda x: x[0], "'x_image'.*20 rows"),
+        (lambda x: x.index_fill(0, torch.tensor([3]), torch.nan), "item 3 .*finite"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(change, words) -> None:
+    data = make_graph()
+    data["item"].x_image = change(data["item"].x_image)
+    with pytest.raises(DataError, match=words):
+        MARS(data, 8)
+
+
+def test_features_may_be_of_any_kind() -> None:
+    data = make_graph()
+    expected = make(data)()
+    x = data["item"].x_image
+    for kind in (x.double(), torch.nn.Parameter(x.clone())):
+        data["item"].x_image = kind
+        model = make(data)
+        torch.testing.assert_close(copy.deepcopy(model)(), expected)
+        for _ in range(2):
+            model()[1].sum().backward()
+    data["item"].x_image = (x * 100).long()
+    MARS(data, 8)()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_graphs_are_made_where_the_data_is() -> None:
+    data = make_graph()
+    expected = make(data)()
+    model = make(data.to("cuda")).to("cuda")
+    torch.testing.assert_close([x.cpu() for x in model()], list(expected))

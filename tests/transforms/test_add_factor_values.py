@@ -88,3 +88,12 @@ def test_wrong_number_of_items_and_no_profiles() -> None:
         AddFactorValues({"text": text})(catalogue())
     with pytest.raises(ValueError, match="at least one modality"):
         AddFactorValues({})
+
+
+def test_nothing_of_older_values_stays() -> None:
+    data = catalogue()
+    data["value"].num_nodes, data["value"].x = 9, torch.ones(9, 3)
+    some = profiles([Factor(name="brand")], [(0, 0, "a"), (1, 0, "b")])
+    data = AddFactorValues({"text": some})(data)
+    assert data["value"].num_nodes == 2
+    assert "x" not in data["value"]

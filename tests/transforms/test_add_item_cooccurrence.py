@@ -48,3 +48,11 @@ def test_does_not_read_held_out_interactions():
 def test_rejects_nonpositive_arguments(argument):
     with pytest.raises(ValueError, match=argument):
         AddItemCooccurrence(**{argument: 0})
+
+
+def test_equal_similarities_go_to_the_lower_index():
+    # Items 1 and 2 have a cosine of 1/sqrt(3) with item 0, by different numbers.
+    pairs = [(0, 0), (1, 0), (2, 0), *((user, 1) for user in range(9)), (0, 2)]
+    data = graph(torch.tensor(pairs).t(), 9, 3)
+    edges = AddItemCooccurrence(k=1)(data)["item", "cooccurs", "item"].edge_index
+    assert edges[0, edges[1] == 0].tolist() == [1]

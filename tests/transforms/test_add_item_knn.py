@@ -235,15 +235,16 @@ def test_approximate_search_of_few_cells_is_exact() -> None:
     assert torch.equal(*keys)
 
 
-@pytest.mark.parametrize("max_ties", [1, 3, 200])
-def test_ties_may_be_sorted_in_parts(
-    monkeypatch: pytest.MonkeyPatch, max_ties: int
+@pytest.mark.parametrize(("max_listed", "max_ties"), [(0, 2**21), (0, 100), (12, 1)])
+def test_how_ties_are_ranked_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, max_listed: int, max_ties: int
 ) -> None:
-    x = torch.eye(4)[
-        torch.randint(4, (40,), generator=torch.Generator().manual_seed(1))
-    ]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.eye(4)[torch.randint(4, (40,), generator=generator)]
+    x[:15] = torch.randn(15, 4, generator=generator)
     data = catalogue(x_text=x)
     edge_index = knn(data, k=3, block_size=7)
+    monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MAX_LISTED", max_listed)
     monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MAX_TIES", max_ties)
     assert torch.equal(knn(data, k=3, block_size=7), edge_index)
 
@@ -255,3 +256,22 @@ def test_search_is_by_size_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(knn(data), knn(data, search="approximate"))
     with pytest.raises(ValueError, match="search must be one of"):
         AddItemKNN(search="fast")
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_approximate_search_of_items_that_are_nearly_equal(seed: int) -> None:
+    # More cells than are compared have the same centre, but for rounding.
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(2, 8, generator=generator)
+    group = (torch.rand(12_000, generator=generator) < 0.3).long()
+    x = base[group] + 1e-4 * torch.randn(12_000, 8, generator=generator)
+    edge_index = knn(catalogue(x_text=x), k=3, search="approximate")
+    assert int((edge_index[0] == edge_index[1]).sum()) == 12_000
+    assert (group[edge_index[0]] == group[edge_index[1]]).all()
+
+
+def test_a_weight_of_what_is_not_compared_is_refused() -> None:
+    data = catalogue(x_text=torch.ones(3, 2))
+    data["item"].size = torch.ones(3, 1)
+    with pytest.raises(DataError, match=r"'size'.*not compared"):
+        knn(data, weights={"size": 2.0})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -166,3 +167,20 @@ def test_a_dataset_with_two_modalities_takes_items() -> None:
     names = {after["value"].name[v] for v in range(after["value"].num_nodes)}
     assert names - set(data["value"].name) == {"Unheard Of"}
     assert values_of(after, 20) == {("brand", "Unheard Of"), ("material", "steel")}
+
+
+def test_cells_as_pandas_and_parquet_have_them(data: HeteroData) -> None:
+    table = pd.DataFrame(
+        {
+            "id": ["c", "d"],
+            "use": [np.array(["tea", "soup"], dtype=object), np.array([])],
+            "brand": pd.array(["acme", pd.NA], dtype="string"),
+        }
+    )
+    data = AddItems(table, features={"text": torch.ones(2, 2)})(data)
+    assert values_of(data, 2) == {("use", "tea"), ("use", "soup"), ("brand", "acme")}
+    assert values_of(data, 3) == set()
+
+
+def test_no_items_are_nothing_new(data: HeteroData) -> None:
+    assert AddItems([])(data)["item"].num_nodes == 2
