@@ -253,6 +253,13 @@ def read_prepared(
     if factor_columns:
         import pandas as pd
 
+        if CATALOGUE in profiles:
+            raise DataError(
+                f"there are profiles of the modality {CATALOGUE!r} already",
+                mend="give them another name in schema.json, or take no columns",
+                file=folder,
+                field="factor_columns",
+            )
         table = pd.DataFrame({"asin": item_ids, **item_text})
         profiles[CATALOGUE] = column_profiles(
             table, factor_columns, "asin", folder / "items.tsv"
@@ -305,7 +312,8 @@ def _read_items(file: Path) -> tuple[Tensor, list[str], dict[str, list[str]]]:
     for name in table.columns:
         if name not in ("itemID", "asin"):
             text[name] = [html.unescape(cell).strip() for cell in table[name]]
-    for name, columns in [("title", TITLE_COLUMNS), ("text", TEXT_COLUMNS)]:
+    # The text first: a title to show is no text to make features from.
+    for name, columns in [("text", TEXT_COLUMNS), ("title", TITLE_COLUMNS)]:
         found = [column for column in columns if column in text]
         if found:
             text[name] = text[found[0]]

@@ -89,6 +89,13 @@ def test_brand_and_categories_are_the_text_and_the_short_text_a_title(
     assert item.title == ["red doll", "doll", "", "plate"]
     assert item.text == ["Acme | Dolls", "Dolls > Red", "", "Acme"]
     assert "idgenrec_text" not in item
+    # A short text alone is shown, and no features are made from it.
+    (root / "sports/items.tsv").write_text(
+        "itemID\tasin\tidgenrec_text\n0\tB0\tdoll\n1\tB1\t\n2\tB2\t\n3\tB3\t\n"
+    )
+    item = AmazonFactorDataset(root, "sports")[0]["item"]
+    assert item.title == ["doll", "", "", ""]
+    assert "text" not in item
 
 
 def test_ids_of_users(root: Path) -> None:
@@ -117,6 +124,10 @@ def test_factor_columns(root: Path) -> None:
     with pytest.raises(DataError, match="the column is missing") as caught:
         AmazonFactorDataset(root, factor_columns=["colour"])
     assert caught.value.field == "colour"
+    schema = SCHEMA.replace('"modality": "text"', '"modality": "catalogue"')
+    (root / "amazon-baby/factors/schema.json").write_text(schema)
+    with pytest.raises(DataError, match="modality 'catalogue' already"):
+        AmazonFactorDataset(root, factor_columns=["title"])
 
 
 def test_interactions_alone(root: Path) -> None:
