@@ -10,7 +10,15 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mars_pyg.cli.factors import factors_app
-from mars_pyg.cli.factors_llm import Items, Output, Schema, Store, write_folder
+from mars_pyg.cli.factors_llm import (
+    Items,
+    Output,
+    Overwrite,
+    Schema,
+    Store,
+    check_origin,
+    write_folder,
+)
 from mars_pyg.cli.llm_options import (
     CostOptions,
     ItemOptions,
@@ -21,6 +29,7 @@ from mars_pyg.cli.llm_options import (
     with_groups,
 )
 from mars_pyg.cli.messages import messages
+from mars_pyg.errors import DataError
 from mars_pyg.factors.batch import BatchOptions, BatchSubmitter
 from mars_pyg.factors.batch_collect import BatchCollector
 from mars_pyg.factors.batch_store import BatchRow
@@ -120,6 +129,13 @@ def collect(
     schema: Schema,
     output: Output = None,
     store: Store = None,
+    overwrite: Overwrite = False,
+    drop_lost: Annotated[
+        bool,
+        typer.Option(
+            "--drop-lost", help="forget batches that the server does not know"
+        ),
+    ] = False,
     **flags: Any,
 ) -> None:
     """Store the answers of the batches that are done, and write the profiles.
@@ -129,10 +145,17 @@ def collect(
     """
     settings = make_settings(flags)
     folder = items.parent / "factors" if output is None else output
+    check_origin(folder, overwrite)
     reasoner = settings.reasoner(items, schema, store)
+    if not reasoner.store.is_file():
+        raise DataError(
+            "there is no such file of answers",
+            mend="give the --store of 'batch submit'",
+            file=reasoner.store,
+        )
     catalogue = settings.catalogue(items)
     done = _with_collector(
-        reasoner.store, settings, lambda collector: collector.collect(_say)
+        reasoner.store, settings, lambda each: each.collect(_say, drop_lost)
     )
     cost = "" if reasoner.price is None else f", cost {done.cost:.4f}"
     print(
@@ -141,8 +164,11 @@ def collect(
         f"again, {done.missing} missing",
         file=sys.stderr,
     )
-    write_folder(reasoner, catalogue, folder, settings.id_column)
-    if done.waiting:
+    if done.batches or len(reasoner.profiles(catalogue).item_index):
+        write_folder(reasoner, catalogue, folder, settings.id_column)
+    else:
+        print("there are no values to write", file=sys.stderr)
+    if done.waiting or (done.lost and not drop_lost):
         raise typer.Exit(1)
 
 

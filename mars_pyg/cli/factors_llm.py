@@ -24,6 +24,7 @@ from mars_pyg.factors.assignment_options import AssignmentSummary
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.estimate import format_estimate, format_seconds
 from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
+from mars_pyg.factors.profile_folder import PROVENANCE, profile_tables
 
 Items = Annotated[
     Path, typer.Argument(help="table of items: csv, tsv or parquet", show_default=False)
@@ -42,6 +43,9 @@ Output = Annotated[
     typer.Option(
         help="folder of the profiles", show_default="factors, beside the items"
     ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="replace profiles of another origin")
 ]
 
 
@@ -109,6 +113,7 @@ def induce(
         domain=domain,
         seed=seed,
         image_size=settings.image_size,
+        max_cost=settings.max_cost,
     )
     price = find_price(client.model, settings.price_table())
 
@@ -153,9 +158,7 @@ def assign(
     schema: Schema,
     output: Output = None,
     store: Store = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace profiles of another origin")
-    ] = False,
+    overwrite: Overwrite = False,
     **flags: Any,
 ) -> None:
     """Have a language model assign the values of a schema to items (Stage 2).
@@ -182,14 +185,16 @@ def assign(
 
 def check_origin(folder: Path, overwrite: bool) -> None:
     """Refuse to replace profiles that did not come out of a store of answers."""
-    if (folder / "provenance.tsv").exists() or overwrite:
-        return
-    for found in folder.glob("profiles.*"):
-        raise DataError(
-            "there are profiles already, which no language model was asked for here",
-            mend="give --overwrite to replace them, or another --output",
-            file=found,
-        )
+    # Only the table that is written here can be one that was.
+    own = "profiles.tsv" if (folder / PROVENANCE).exists() else None
+    for found in [] if overwrite else profile_tables(folder):
+        if found.name != own:
+            raise DataError(
+                "there are profiles already, which no language model was asked for "
+                "here",
+                mend="give --overwrite to replace them, or another --output",
+                file=found,
+            )
 
 
 def write_folder(

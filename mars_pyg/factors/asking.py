@@ -13,6 +13,7 @@ from mars_pyg.factors.answers import (
     check_assignments,
 )
 from mars_pyg.factors.assignment_options import AssignmentOptions, AssignmentSummary
+from mars_pyg.factors.budget import Budget
 from mars_pyg.factors.client import (
     ChatClient,
     Completion,
@@ -37,10 +38,6 @@ _PATIENCE = 30
 _ENLARGEMENTS = 2
 
 Pair = tuple[bytes, int]
-
-
-class BudgetReached(Exception):  # noqa: N818 (it ends a run as planned)
-    """The next request could cost more than is left."""
 
 
 @dataclass
@@ -105,8 +102,7 @@ class Asker:
         self.on_the_way = 0
         self._advance = advance
         self._in_a_row = 0
-        # Costs are set aside by the worst ratio of true to expected tokens.
-        self._input_ratio = 1.3
+        self._budget = Budget(committer, plan.model, price, options.max_cost)
 
     async def ask(self, job: Job) -> None:
         """Ask for a group.
@@ -133,7 +129,7 @@ class Asker:
             limit = self.options.max_output_tokens or self.plan.output_limit(job.group)
             # An answer that was cut short needs more room.
             limit <<= min(job.malformed, _ENLARGEMENTS)
-            reserved = await self._reserve(expected, limit)
+            reserved = await self._budget.reserve(expected, limit)
             self.on_the_way += 1
             try:
                 completion = await self.client.complete(
@@ -312,32 +308,13 @@ class Asker:
         }
         return job.part(good), shown
 
-    async def _reserve(self, expected: int, limit: int) -> float:
-        """Set aside what a request may cost; wait for others that may cost less."""
-        if self.options.max_cost is None or self.price is None:
-            return 0.0
-        amount = self.price.cost(expected * self._input_ratio, limit)
-        while True:
-            granted, under_way = await self.committer.call(
-                self.committer.store.reserve,
-                self.plan.model,
-                amount,
-                self.options.max_cost,
-            )
-            if granted:
-                return amount
-            if not under_way:
-                raise BudgetReached
-            await asyncio.sleep(0.05)
-
     def _describe(
         self, completion: Completion, group: Group, expected: int
     ) -> RequestRecord:
         usage = completion.usage
         input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
         if input_tokens:
-            ratio = input_tokens / max(expected, 1)
-            self._input_ratio = max(self._input_ratio, 1.1 * ratio)
+            self._budget.learn(expected, input_tokens)
         else:
             # A server that does not count must not pass for one that costs nothing.
             input_tokens = expected

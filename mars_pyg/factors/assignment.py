@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from mars_pyg.factors.asking import Asker, BudgetReached, Job
+from mars_pyg.factors.asking import Asker, Job
 from mars_pyg.factors.assignment_options import AssignmentOptions, AssignmentSummary
+from mars_pyg.factors.budget import BudgetReached
 from mars_pyg.factors.client import ChatClient
 from mars_pyg.factors.committing import Committer
 from mars_pyg.factors.content import ItemContent

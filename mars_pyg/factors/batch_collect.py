@@ -23,6 +23,10 @@ _CHUNK = 200
 _FINAL = ("completed", "failed", "expired", "cancelled")
 
 
+class _NotThereError(Exception):
+    """Something of a batch that the server has not, or has no more."""
+
+
 @dataclass(frozen=True)
 class BatchStatus:
     """What a server says of a batch."""
@@ -41,6 +45,7 @@ class Collected:
     Args:
         batches: Batches that are done with.
         waiting: Batches that the server is still at.
+        lost: Batches that the server does not know.
         requests: Requests that were answered.
         failed: Requests that the server failed at; they may be asked again.
         again: Values that cannot be used, and may be asked for again.
@@ -50,6 +55,7 @@ class Collected:
 
     batches: int = 0
     waiting: int = 0
+    lost: int = 0
     requests: int = 0
     failed: int = 0
     again: int = 0
@@ -91,7 +97,10 @@ class BatchCollector:
         return [await self._status(row) for row in self.batches.rows()]
 
     async def _status(self, row: BatchRow) -> BatchStatus:
-        batch = await self._retrieve(row)
+        try:
+            batch = await self._retrieve(row)
+        except _NotThereError:
+            return BatchStatus(row, "not known to the server", row.requests)
         if batch is None:
             return BatchStatus(row, f"{row.state}, not submitted", row.requests)
         counts = batch.request_counts
@@ -107,35 +116,80 @@ class BatchCollector:
         if row.remote is None:
             return None
         try:
-            return await self._openai.batches.retrieve(row.remote)
+            try:
+                return await self._openai.batches.retrieve(row.remote)
+            except openai.NotFoundError:
+                # A server without batches, at a wrong address, has lost none.
+                await self._openai.batches.list(limit=1)
+                raise _NotThereError from None
         except openai.OpenAIError as error:
             raise explain(error) from None
 
-    async def collect(self, say: Callable[[str], None] = print) -> Collected:
+    async def collect(
+        self, say: Callable[[str], None] = print, drop_lost: bool = False
+    ) -> Collected:
         """Store the answers of all batches that are done.
 
         What a batch has not answered, or not well, may be asked for again.
 
         Args:
             say: Called with what is worth telling of single batches.
+            drop_lost: Whether batches that the server does not know are forgotten, so
+                that their items may be asked for again: a key of another project does
+                not see them either. (default: :obj:`False`)
+
+        Raises:
+            ServiceError: If a batch could not be collected; those after it are.
         """
-        collected = Collected()
+        collected, faults = Collected(), list[Exception]()
         for row in self.batches.rows():
-            batch = await self._retrieve(row)
-            if batch is None or batch.status not in _FINAL:
-                collected.waiting += 1
-                continue
-            if batch.status != "completed":
-                errors = getattr(batch.errors, "data", None) or []
-                why = "; ".join(redact(str(entry.message)) for entry in errors)
-                say(f"batch {row.remote}: {batch.status}{f' ({why})' if why else ''}")
-            if batch.output_file_id:
-                await self._collect(row, batch.output_file_id, collected)
-            if batch.error_file_id:
-                await self._collect(row, batch.error_file_id, collected)
-            self.batches.drop(row.id)
-            collected.batches += 1
+            try:
+                await self._collect_batch(row, collected, say, drop_lost)
+            # Whatever is wrong with one batch, others are paid for.
+            except Exception as error:
+                say(f"batch {row.remote}: {redact(str(error))}")
+                faults.append(error)
+        if faults:
+            raise faults[0]
         return collected
+
+    async def _collect_batch(
+        self,
+        row: BatchRow,
+        collected: Collected,
+        say: Callable[[str], None],
+        drop_lost: bool,
+    ) -> None:
+        try:
+            batch = await self._retrieve(row)
+        except _NotThereError:
+            collected.lost += 1
+            if drop_lost:
+                self.batches.drop(row.id)
+                say(f"batch {row.remote}: dropped, its items may be asked for again")
+            else:
+                say(
+                    f"batch {row.remote}: the server does not know it; see whether the "
+                    "key is of the same project, or drop it (--drop-lost)"
+                )
+            return
+        if batch is None or batch.status not in _FINAL:
+            collected.waiting += 1
+            return
+        if batch.status != "completed":
+            errors = getattr(batch.errors, "data", None) or []
+            why = "; ".join(redact(str(entry.message)) for entry in errors)
+            say(f"batch {row.remote}: {batch.status}{f' ({why})' if why else ''}")
+        for name in filter(None, (batch.output_file_id, batch.error_file_id)):
+            try:
+                await self._collect(row, name, collected)
+            except _NotThereError:
+                say(
+                    f"batch {row.remote}: the server no longer has its file {name}; "
+                    "what was in it may be asked for again"
+                )
+        self.batches.drop(row.id)
+        collected.batches += 1
 
     async def _collect(self, row: BatchRow, name: str, collected: Collected) -> None:
         import openai
@@ -147,6 +201,8 @@ class BatchCollector:
                 with open(file, "wb") as stream:
                     async for part in response.iter_bytes():
                         stream.write(part)
+        except openai.NotFoundError:
+            raise _NotThereError from None
         except openai.OpenAIError as error:
             raise explain(error) from None
         with open(file, "rb") as stream:

@@ -53,7 +53,7 @@ class Committer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # What a cancelled task had begun to write is finished by the thread before.
+        # What a cancelled task was to write is done by the thread before this.
         await self.call(self._write, [received for received, _ in self._waiting])
         await self.call(self.store.release)
         self._thread.shutdown()
@@ -66,9 +66,12 @@ class Committer:
         await future
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in the thread of the store."""
+        """Call a function in the thread of the store, the caller cancelled or not."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, function, *arguments)
+        work = loop.run_in_executor(self._thread, function, *arguments)
+        # What waits for the thread would leave its queue with a cancelled caller, and
+        # an answer with it that is paid for.
+        return await asyncio.shield(work)
 
     async def _commit_forever(self) -> None:
         while True:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mars_pyg.errors import DataError
 from mars_pyg.factors.answers import (
     FactorValues,
     InducedFactor,
     InducedFactors,
-    MalformedAnswer,
-    Model,
     NameGroups,
-    parse_model,
-    response_format,
 )
+from mars_pyg.factors.budget import BudgetReached
 from mars_pyg.factors.client import ChatClient, ServiceError
 from mars_pyg.factors.content import CatalogueContents, ItemContent
+from mars_pyg.factors.document_asking import DocumentAsker
 from mars_pyg.factors.images import PictureError, load_picture
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.prompts import (
-    PROMPT_VERSION,
-    Message,
     induction_messages,
     merge_messages,
     values_messages,
 )
-from mars_pyg.factors.records import RequestRecord
-from mars_pyg.factors.redaction import redact
 from mars_pyg.factors.schema import SEPARATOR, Factor, FactorSchema
 from mars_pyg.factors.store import AnswerStore
 
-_ATTEMPTS = 4
+T = TypeVar("T")
+
+#: Tokens that are left in an answer for a factor, and for each of its values.
+_FACTOR_OUTPUT, _VALUE_OUTPUT = 60, 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,8 @@ class InductionOptions:
         seed: Seed of the samples. (default: :obj:`0`)
         concurrency: Number of requests at once. (default: :obj:`8`)
         image_size: Longest side of pictures in pixels. (default: :obj:`512`)
+        max_cost: What all requests to the model on the store may cost, those of earlier
+            runs included; :obj:`None` for no limit. (default: :obj:`None`)
     """
 
     num_samples: int = 10
@@ -65,6 +62,7 @@ class InductionOptions:
     seed: int = 0
     concurrency: int = 8
     image_size: int = 512
+    max_cost: float | None = None
 
 
 @dataclass
@@ -112,6 +110,9 @@ class FactorInduction:
         modality: What items are judged by. (default: :obj:`"text"`)
         price: The price of the model, or :obj:`None`. (default: :obj:`None`)
         options: How factors are looked for. (default: :obj:`None`)
+
+    Raises:
+        DataError: If there is a budget and no price is known.
     """
 
     def __init__(
@@ -122,39 +123,51 @@ class FactorInduction:
         price: Price | None = None,
         options: InductionOptions | None = None,
     ) -> None:
-        self.client, self.store, self.modality = client, store, modality
-        self.price, self.options = price, options or InductionOptions()
-        self.cost = 0.0
+        self.modality, self.options = modality, options or InductionOptions()
+        self._asker = DocumentAsker(client, store, price, self.options.max_cost)
         #: All groups of factors, the most frequent first; kept ones and others.
         self.groups: list[InducedGroup] = []
+
+    @property
+    def cost(self) -> float:
+        """What the requests have cost so far."""
+        return self._asker.cost
 
     async def run(self, contents: CatalogueContents) -> FactorSchema:
         """Name the factors of a catalogue.
 
         Raises:
-            DataError: If no item has content.
+            DataError: If no item has content, or the next request may cost more than
+                is left. What was answered is stored.
             ServiceError: If the server cannot be used or gives no usable answer.
         """
+        samples, asker = self._draw(contents), self._asker
+        try:
+            async with asker:
+                return await self._name(samples)
+        except BudgetReached:
+            spent = asker.store.totals(asker.model).cost
+            raise DataError(
+                f"the next request may cost more than is left: {spent:.4f} of "
+                f"{self.options.max_cost} are spent",
+                mend="allow more, and run again; what was answered is kept",
+                field="max_cost",
+            ) from None
+
+    async def _name(self, samples: list[list[ItemContent]]) -> FactorSchema:
         options = self.options
-        samples = self._draw(contents)
         limit = asyncio.Semaphore(options.concurrency)
 
         async def ask(sample: list[ItemContent]) -> InducedFactors:
             async with limit:
                 return await self._induce(sample)
 
-        tasks = [asyncio.create_task(ask(sample)) for sample in samples]
-        try:
-            answers = await asyncio.gather(*tasks)
-        finally:
-            # What others have answered meanwhile is in the store.
-            for task in tasks:
-                task.cancel()
+        answers = await _together(ask(sample) for sample in samples)
         self.groups = await self._merge(
             [(n, f) for n, answer in enumerate(answers) for f in answer.factors]
         )
         kept = self.groups[: options.num_factors]
-        factors = await asyncio.gather(*(self._make_factor(group) for group in kept))
+        factors = await _together(self._make_factor(group) for group in kept)
         usable = [factor for factor in factors if factor is not None]
         if not usable:
             raise ServiceError("the model has named no factor that can be used")
@@ -209,7 +222,11 @@ class FactorInduction:
             limit=self.options.num_factors + 2,
             max_values=self.options.max_values,
         )
-        answer = await self._ask(messages, InducedFactors, "induced_factors")
+        each = _FACTOR_OUTPUT + _VALUE_OUTPUT * self.options.max_values
+        room = (self.options.num_factors + 2) * each
+        answer = await self._asker.ask(
+            messages, InducedFactors, "induced_factors", room
+        )
         return InducedFactors(factors=_distinct(answer.factors))
 
     async def _merge(
@@ -230,7 +247,9 @@ class FactorInduction:
                 }
                 for name, group in sorted(by_name.items())
             ]
-            answer = await self._ask(merge_messages(shown), NameGroups, "name_groups")
+            answer = await self._asker.ask(
+                merge_messages(shown), NameGroups, "name_groups"
+            )
             for joined in answer.groups:
                 names = [fold(name) for name in joined.names]
                 # A name counts for the first group that has it; unknown ones for none.
@@ -278,60 +297,20 @@ class FactorInduction:
                 "values": values,
             }
             messages = values_messages(shown, self.options.max_values)
-            answer = await self._ask(messages, FactorValues, "factor_values")
+            answer = await self._asker.ask(messages, FactorValues, "factor_values")
             values = _clean_values(answer.values, multiple) or values
         values = values[: self.options.max_values]
         return make(values) if len(values) > 1 else None
 
-    async def _ask(
-        self, messages: list[Message], model: type[Model], name: str
-    ) -> Model:
-        """Ask, or take the answer out of the store."""
-        asked = [self.client.options.model, PROMPT_VERSION, messages]
-        key = hashlib.blake2b(json.dumps(asked).encode(), digest_size=16).digest()
-        stored = self.store.document(key)
-        if stored is not None:
-            return model.model_validate_json(stored)
-        form, why = response_format(model, name), ""
-        for _ in range(_ATTEMPTS):
-            completion = await self.client.complete(messages, form)
-            usage, cost = completion.usage, 0.0
-            if self.price is not None:
-                cost = self.price.cost(
-                    usage.input_tokens, usage.output_tokens, usage.cached_tokens
-                )
-            self.cost += cost
-            answer: Model | None = None
-            try:
-                answer = parse_model(completion.text, model)
-            except MalformedAnswer as error:
-                why = redact(str(error))
-            self.store.record_document(
-                key,
-                name,
-                None if answer is None else answer.model_dump_json(),
-                RequestRecord(
-                    model=self.client.options.model,
-                    answered_by=completion.model,
-                    prompt=f"{name} {PROMPT_VERSION}",
-                    schema="",
-                    mode=completion.mode,
-                    items=0,
-                    factors=0,
-                    expected_input=0,
-                    input_tokens=usage.input_tokens,
-                    cached_tokens=usage.cached_tokens,
-                    output_tokens=usage.output_tokens,
-                    cost=cost,
-                    seconds=completion.seconds,
-                ),
-            )
-            if answer is not None:
-                return answer
-        raise ServiceError(
-            f"{_ATTEMPTS} answers to the question {name!r} cannot be used; the last: "
-            f"{why}"
-        )
+
+async def _together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Do some works at once; where one fails, the others end."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def fold(name: str) -> str:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from mars_pyg.errors import DataError
 from mars_pyg.factors.assignment import AssignmentRun
 from mars_pyg.factors.assignment_options import AssignmentOptions, AssignmentSummary
+from mars_pyg.factors.budget import check_priced
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ChatClient, ClientOptions, ServiceError
 from mars_pyg.factors.content import CatalogueContents, ContentReader
@@ -22,6 +22,7 @@ from mars_pyg.factors.estimate import Estimate, estimate
 from mars_pyg.factors.export import read_assignments, write_profiles, write_provenance
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.pricing import PRICES, Price, find_price
+from mars_pyg.factors.profile_folder import PROVENANCE, SCHEMA, drop_other_tables
 from mars_pyg.factors.profiles import FactorProfiles
 from mars_pyg.factors.reasoner import FactorReasoner
 from mars_pyg.factors.retrieval import ExampleIndex
@@ -86,13 +87,7 @@ class LLMReasoner(FactorReasoner):
         self.options = options or AssignmentOptions()
         self.price = find_price(self.client_options.model, prices)
         self.text_model = text_model
-        if self.options.max_cost is not None and self.price is None:
-            raise DataError(
-                f"no price of the model {self.client_options.model!r} is known, so no "
-                "cost can be kept",
-                mend="give its prices, or no largest cost",
-                field="max_cost",
-            )
+        check_priced(self.client_options.model, self.price, self.options.max_cost)
 
     @contextmanager
     def open(self) -> Iterator[tuple[AssignmentPlan, AnswerStore]]:
@@ -187,26 +182,31 @@ class LLMReasoner(FactorReasoner):
     ) -> int:
         r"""Write schema, profiles and provenance, from the answers in the store.
 
+        Other tables of profiles in the folder are deleted.
+
         Args:
             catalogue: The items.
             folder: The folder for ``schema.json``, ``profiles.tsv`` and
                 ``provenance.tsv``.
             id_column: The column of the ids in the files.
                 (default: :obj:`"itemID"`)
-            provenance: Whether to write where each value comes from.
-                (default: :obj:`True`)
+            provenance: Whether to write where each value comes from; if not, what
+                was written of it before is deleted. (default: :obj:`True`)
 
         Returns:
             The number of values that are written.
         """
         folder, contents = Path(folder), self.reader.read(catalogue)
         with self.open() as (plan, store):
-            self.schema.write(folder / "schema.json")
+            self.schema.write(folder / SCHEMA)
             path = folder / "profiles.tsv"
             count = write_profiles(path, plan, store, contents, id_column)
+            drop_other_tables(path)
+            path = folder / PROVENANCE
             if provenance:
-                path = folder / "provenance.tsv"
                 write_provenance(path, plan, store, contents, id_column)
+            else:
+                path.unlink(missing_ok=True)
         return count
 
     def _examples(
@@ -225,10 +225,37 @@ def _text(content: Any) -> str:
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine, in a thread of its own where a loop runs already (notebooks)."""
+    """Run a coroutine, in a thread of its own where a loop runs already (notebooks).
+
+    An interrupt cancels it, and is raised once it has ended.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
+    begun: Future[Callable[[], object]] = Future()
+
+    async def begin() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await work
+
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        return _wait(thread.submit(asyncio.run, begin()), begun)
+
+
+def _wait(result: Future[T], begun: Future[Callable[[], object]]) -> T:
+    try:
+        return result.result()
+    except BaseException:
+        # An interrupt meets the thread that waits, not the one that works.
+        futures: list[Future[Any]] = [result, begun]
+        wait(futures, return_when=FIRST_COMPLETED)
+        if not result.done():
+            with suppress(RuntimeError):  # It has ended just now.
+                begun.result()()
+            # A second interrupt ends the wait for answers on their way, too.
+            with suppress(Exception, asyncio.CancelledError):
+                _wait(result, begun)
+        raise

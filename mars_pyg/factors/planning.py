@@ -148,8 +148,7 @@ class AssignmentPlan:
         each = _ITEM_OUTPUT + sum(
             self._outputs[number][1] for number in group.questions
         )
-        spare = _SPARE_THOUGHT if self.thinks else _SPARE_OUTPUT
-        return spare + 2 * each * len(group.contents)
+        return spare_output(self.model) + 2 * each * len(group.contents)
 
     def _instruct(self, questions: tuple[int, ...]) -> tuple[Message, int, int]:
         """The instructions, their tokens, and the tokens of the answer's form."""
@@ -176,6 +175,11 @@ class AssignmentPlan:
         if factor.values is None:
             return mean, 20 + max(pairs) + (80 if factor.multiple else 0)
         return mean + 2 * factor.multiple, sum(pairs) if factor.multiple else max(pairs)
+
+
+def spare_output(model: str) -> int:
+    """Tokens that are left for an answer beyond what it holds."""
+    return _SPARE_THOUGHT if model.startswith(_THINKING) else _SPARE_OUTPUT
 
 
 def item_codes(contents: Sequence[ItemContent]) -> dict[str, ItemContent]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SCHEMA = "schema.json"
+#: Where the values of a language model come from, beside its profiles.
+PROVENANCE = "provenance.tsv"
 
 
 def find_profiles(
@@ -111,6 +113,8 @@ def write_profile_folder(
 ) -> None:
     """Write ``schema.json`` and ``profiles.tsv``, as datasets read them.
 
+    A ``provenance.tsv`` that is there tells of other profiles, and is deleted.
+
     Args:
         folder: The folder, which is made when missing.
         profiles: The profiles.
@@ -128,10 +132,9 @@ def write_profile_folder(
     root = Path(folder)
     table = root / f"profiles{suffix}"
     profiles.write(table, item_ids, id_column)
+    (root / PROVENANCE).unlink(missing_ok=True)
     profiles.schema.write(root / SCHEMA)
-    for other in _tables(root):
-        if other != table:
-            other.unlink()
+    drop_other_tables(table)
 
 
 def check_profile_folder(
@@ -148,7 +151,7 @@ def check_profile_folder(
         DataError: If there are profiles in the folder, and they are not to be
             replaced.
     """
-    if not overwrite and _tables(Path(folder)):
+    if not overwrite and profile_tables(Path(folder)):
         raise DataError(
             "the folder holds profiles already",
             mend="choose another folder, or overwrite them (--overwrite)",
@@ -156,7 +159,15 @@ def check_profile_folder(
         )
 
 
-def _tables(folder: Path) -> list[Path]:
+def drop_other_tables(table: Path) -> None:
+    """Delete the tables of profiles beside one; of two, none could be read."""
+    for other in profile_tables(table.parent):
+        if other != table:
+            other.unlink()
+
+
+def profile_tables(folder: Path) -> list[Path]:
+    """The tables of profiles in a folder."""
     paths = [folder / f"profiles{suffix}" for suffix in TABLE_SUFFIXES]
     return [path for path in paths if path.is_file()]
 

@@ -99,6 +99,55 @@ def test_batches(run: Run, items: Path, server: LoopbackServer) -> None:
     assert "no batches" in err
 
 
+def test_collect_keeps_profiles_of_another_origin(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema, folder = induce(run, items), items.parent / "factors"
+    common = [str(items), f"--schema={schema}", "--id-column=item"]
+    table, gone = folder / "profiles.tsv", items.parent / "gone.sqlite"
+    collect = ["factors", "batch", "collect", *common]
+    status, _, err = run(*collect, f"--store={gone}")
+    assert (status, "no such file of answers" in err) == (1, True)
+    status, _, err = run("factors", "batch", "status", f"--store={gone}")
+    assert status == 2
+    assert not gone.exists()
+    # Nothing was collected, so nothing is written.
+    status, _, err = run(*collect)
+    assert (status, folder.exists()) == (0, False), err
+    folder.mkdir()
+    table.write_text("by hand")
+    server.batches.polls = 0
+    run("factors", "batch", "submit", *common)
+    status, _, err = run(*collect)
+    assert (status, "--overwrite" in err) == (1, True)
+    assert table.read_text() == "by hand"
+    status, _, err = run(*collect, "--overwrite")
+    assert (status, "24 answers" in err) == (0, True)
+    assert len(table.read_text().splitlines()) == 25
+
+
+def test_profiles_of_two_origins_do_not_mix(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema, folder = induce(run, items), items.parent / "factors"
+    assign = ["factors", "assign", str(items), f"--schema={schema}"]
+    folder.mkdir()
+    (folder / "profiles.csv").write_text("item,price\np0,0")
+    assert run(*assign, "--overwrite")[0] == 0
+    status, _, err = run("factors", "validate", str(folder))
+    assert status == 0, err
+    # Beside profiles of a model, others are still others.
+    (folder / "profiles.csv").write_text("by hand")
+    status, _, err = run(*assign)
+    assert (status, "profiles.csv" in err) == (1, True)
+    columns = ["factors", "columns", str(items), "--columns=price", "--overwrite"]
+    assert run(*columns)[0] == 0
+    text = (folder / "profiles.tsv").read_text()
+    status, _, err = run(*assign)
+    assert (status, "--overwrite" in err) == (1, True)
+    assert (folder / "profiles.tsv").read_text() == text
+
+
 def test_mistakes_are_said_before_anything_is_paid(
     run: Run, items: Path, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +191,19 @@ def test_prices_and_budget(run: Run, items: Path, server: LoopbackServer) -> Non
         assert 1 < len(stream.readlines()) < 25
     status, _, err = run("factors", "assign", *common, *prices, "--max-cost=5")
     assert status == 0
+
+
+def test_the_budget_of_an_induction(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema = items.parent / "schema.json"
+    command = ["factors", "induce", str(items), f"--schema={schema}"]
+    status, _, err = run(*command, "--model=mine", "--max-cost=1")
+    assert (status, "no price of the model 'mine'" in err) == (1, True)
+    status, _, err = run(*command, "--max-cost=0")
+    assert (status, "may cost more than is left" in err) == (1, True)
+    assert (server.counts.requests, schema.exists()) == (0, False)
+    assert run(*command, "--max-cost=1")[0] == 0
 
 
 def test_a_server_that_is_not_there(run: Run, items: Path) -> None:

@@ -22,6 +22,7 @@ from mars_pyg.factors.batch import BatchOptions, BatchSubmitter
 from mars_pyg.factors.batch_collect import BatchCollector, BatchStatus, Collected
 from mars_pyg.factors.batch_store import BatchRow
 from mars_pyg.factors.catalogue import ItemCatalogue
+from mars_pyg.factors.client import ServiceError
 from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.pricing import Price
@@ -55,7 +56,9 @@ def submit(
         answers.close()
 
 
-def ask(store: Path, url: str, method: str, **options: Any) -> Any:
+def ask(
+    store: Path, url: str, method: str, drop_lost: bool = False, **options: Any
+) -> Any:
     answers = AnswerStore(store)
 
     async def work() -> Any:
@@ -63,6 +66,8 @@ def ask(store: Path, url: str, method: str, **options: Any) -> Any:
             client_options(url), answers, {"m": PRICE}, **options
         )
         try:
+            if drop_lost:
+                return await collector.collect(drop_lost=True)
             return await getattr(collector, method)()
         finally:
             await collector.close()
@@ -220,6 +225,81 @@ def test_an_interrupted_collect_goes_on(
     assert totals.requests == 30
     assert totals.output_tokens == server.counts.output_tokens
     assert times == [(1,)]
+
+
+def test_a_batch_that_is_gone_blocks_nothing(tmp_path: Path) -> None:
+    """Others are collected, and what was in it can be asked for again."""
+    store, catalogue = tmp_path / "s", make_catalogue(30)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue, max_requests=20)
+        del server.batches.batches["batch_0"]
+        states = [entry.state for entry in status(store, server.url)]
+        assert states == ["not known to the server", "completed"]
+        done = collect(store, server.url)
+        assert (done.lost, done.batches, done.requests) == (1, 1, 10)
+        # It may be there for another key, and stays until it is said to be lost.
+        assert submit(store, server.url, catalogue) == []
+        assert collect(store, server.url, drop_lost=True).lost == 1
+        assert status(store, server.url) == []
+        (row,) = submit(store, server.url, catalogue)
+        assert row.requests == 20
+        collect(store, server.url)
+    assert stored_values(store, catalogue) == expected_values(30)
+    assert not list(Path(f"{store}.batches").iterdir())
+
+
+def test_a_file_that_is_gone_blocks_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(30)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue, max_requests=20)
+        status(store, server.url)
+        name = server.batches.batches["batch_0"]["output_file_id"]
+        del server.batches.files[name]
+        done = collect(store, server.url)
+        assert (done.batches, done.requests) == (2, 10)
+        assert f"no longer has its file {name}" in capfd.readouterr().out
+        assert [row.requests for row in submit(store, server.url, catalogue)] == [20]
+
+
+def test_a_server_without_batches_has_lost_none(tmp_path: Path) -> None:
+    """As at a wrong address: what is paid for elsewhere is not forgotten."""
+    store, catalogue = tmp_path / "s", make_catalogue(5)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue)
+        server.batches.absent = True
+        with pytest.raises(ServiceError, match="404"):
+            collect(store, server.url)
+        server.batches.absent = False
+        assert collect(store, server.url).requests == 5
+
+
+def test_a_fault_of_one_batch_comes_after_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(30)
+    real = BatchCollector._collect
+
+    async def fail(self: BatchCollector, row: BatchRow, *rest: Any) -> None:
+        if row.remote == "batch_0":
+            raise ServiceError("not today")
+        await real(self, row, *rest)
+
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue, max_requests=20)
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchCollector, "_collect", fail)
+            with pytest.raises(ServiceError, match="not today"):
+                collect(store, server.url)
+        assert len(stored_values(store, catalogue)) > 0
+        assert [entry.row.remote for entry in status(store, server.url)] == ["batch_0"]
+        collect(store, server.url)
+    assert stored_values(store, catalogue) == expected_values(30)
 
 
 def test_the_budget_bounds_batches(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback_runs import client_options
+from loopback_runs import PRICE, client_options
 from loopback_server import FaultPlan, LoopbackServer, rules
 
 from mars_pyg.errors import DataError
@@ -20,11 +20,17 @@ from mars_pyg.factors.induction import (
     fold,
     format_induction,
 )
+from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.store import AnswerStore
 
 
 def induce(
-    store: Path, url: str, catalogue: ItemCatalogue | None = None, **options: Any
+    store: Path,
+    url: str,
+    catalogue: ItemCatalogue | None = None,
+    price: Price | None = None,
+    max_retries: int = 4,
+    **options: Any,
 ) -> tuple[FactorSchema, list[InducedGroup]]:
     if catalogue is None:
         titles = [f"thing {i}" for i in range(100)]
@@ -33,9 +39,12 @@ def induce(
     answers = AnswerStore(store)
 
     async def work() -> tuple[FactorSchema, list[InducedGroup]]:
-        client = ChatClient(client_options(url, max_retries=4))
+        client = ChatClient(client_options(url, max_retries=max_retries))
         induction = FactorInduction(
-            client, answers, options=InductionOptions(**{"sample_size": 9} | options)
+            client,
+            answers,
+            price=price,
+            options=InductionOptions(**{"sample_size": 9} | options),
         )
         try:
             return await induction.run(contents), induction.groups
@@ -124,6 +133,76 @@ def test_an_interrupted_induction_goes_on(tmp_path: Path) -> None:
         again = server.counts.requests
         assert induce(tmp_path / "t", server.url)[0] == schema
         assert server.counts.requests - again == again + 4
+
+
+def test_the_budget_is_not_passed(tmp_path: Path) -> None:
+    """It stops before, keeps what it has paid for, and goes on with more money."""
+    store, budget = tmp_path / "s", 0.01
+    few: dict[str, Any] = {"num_samples": 30, "num_factors": 4, "max_values": 4}
+    with LoopbackServer(latency=0.05) as server:
+
+        def paid() -> float:
+            counts = server.counts
+            return PRICE.cost(counts.input_tokens, counts.output_tokens)
+
+        with pytest.raises(DataError, match="may cost more than is left") as caught:
+            induce(store, server.url, price=PRICE, max_cost=0, **few)
+        assert (caught.value.field, server.counts.requests) == ("max_cost", 0)
+        with pytest.raises(DataError, match="may cost more than is left"):
+            induce(store, server.url, price=PRICE, max_cost=budget, **few)
+        requests = server.counts.requests
+        assert 0.6 * budget < paid() <= budget
+        answers = AnswerStore(store)
+        totals = answers.totals("m")
+        answers.close()
+        assert (totals.requests, totals.cost) == (requests, pytest.approx(paid()))
+        schema, _ = induce(store, server.url, price=PRICE, max_cost=1, **few)
+        again = server.counts.requests
+        # Without a budget, answers have no limit, and are the same.
+        assert induce(tmp_path / "t", server.url, **few)[0] == schema
+        assert server.counts.requests - again == again
+        limits = ["max_completion_tokens" in body for body in server.counts.bodies]
+    assert limits == [True] * again + [False] * again
+
+
+def test_a_server_that_does_not_count_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LoopbackServer() as server:
+        real = server.completion
+        monkeypatch.setattr(
+            server, "completion", lambda *a: {**real(*a), "usage": None}
+        )
+        with pytest.raises(DataError, match="may cost more than is left"):
+            induce(
+                tmp_path / "s", server.url, price=PRICE, max_cost=0.01, num_samples=50
+            )
+
+
+def test_answers_cut_short_get_more_room(tmp_path: Path) -> None:
+    faults = FaultPlan(script=["truncated_json"] * 2)
+    with LoopbackServer(faults=faults) as server:
+        induce(tmp_path / "s", server.url, price=PRICE, max_cost=1, num_samples=1)
+        limits = [body["max_completion_tokens"] for body in server.counts.bodies]
+    assert limits[:3] == [limits[0], 2 * limits[0], 4 * limits[0]]
+
+
+def test_a_budget_needs_a_price(tmp_path: Path) -> None:
+    with LoopbackServer() as server:
+        with pytest.raises(DataError, match="no price of the model 'm'"):
+            induce(tmp_path / "s", server.url, max_cost=1)
+        assert server.counts.requests == 0
+
+
+def test_what_is_on_its_way_at_an_error_is_kept(tmp_path: Path) -> None:
+    """One sample fails while others are asked, which are paid for."""
+    faults = FaultPlan(script=[None, "error_503"])
+    with LoopbackServer(faults=faults, latency=0.3) as server:
+        with pytest.raises(ServiceError, match="no answer after"):
+            induce(tmp_path / "s", server.url, num_samples=6, max_retries=0)
+        answers = AnswerStore(tmp_path / "s")
+        assert answers.totals("m").requests == server.counts.requests - 1 == 5
+        answers.close()
 
 
 def test_no_content(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from mars_pyg.factors.assignment_options import AssignmentOptions
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ServiceError
 from mars_pyg.factors.content import ContentReader
-from mars_pyg.factors.llm_reasoner import LLMReasoner
+from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.retrieval import ExampleIndex
 
@@ -89,6 +93,59 @@ def test_in_a_running_loop(tmp_path: Path) -> None:
     with LoopbackServer() as server:
         profiles = asyncio.run(work(make_reasoner(tmp_path, server.url)))
     assert triplets(profiles) == expected_values(3)
+
+
+def test_an_interrupt_in_a_running_loop_ends_the_run(tmp_path: Path) -> None:
+    """Nothing more is asked, and what is paid for is kept."""
+    catalogue = make_catalogue(500)
+
+    async def work(reasoner: LLMReasoner) -> None:
+        reasoner.run(catalogue)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Unlike asyncio.run, notebooks leave interrupts to Python.
+    loop = asyncio.new_event_loop()
+    try:
+        with LoopbackServer(latency=0.1) as server:
+
+            def interrupt() -> None:
+                while not server.counts.told:
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGINT)
+
+            threading.Thread(target=interrupt, daemon=True).start()
+            reasoner = make_reasoner(tmp_path, server.url)
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(work(reasoner))
+            requests = server.counts.requests
+    finally:
+        loop.close()
+        signal.signal(signal.SIGINT, handler)
+    assert requests < 250
+    assert reasoner.estimate(catalogue).answered == requests
+
+
+def test_an_error_in_a_running_loop_is_raised() -> None:
+    async def fail() -> None:
+        raise ValueError("not today")
+
+    async def work() -> None:
+        run_async(fail())
+
+    with pytest.raises(ValueError, match="not today"):
+        asyncio.run(work())
+
+
+def test_tables_of_other_profiles_do_not_stay(tmp_path: Path) -> None:
+    catalogue, folder = make_catalogue(3), tmp_path / "factors"
+    folder.mkdir()
+    (folder / "profiles.csv").write_text("item,brand")
+    reasoner = make_reasoner(tmp_path, "")
+    reasoner.write(catalogue, folder)
+    written = {"schema.json", "profiles.tsv", "provenance.tsv"}
+    assert {path.name for path in folder.iterdir()} == written
+    reasoner.write(catalogue, folder, provenance=False)
+    assert {path.name for path in folder.iterdir()} == written - {"provenance.tsv"}
 
 
 def test_open_values_of_one_spelling(tmp_path: Path) -> None:

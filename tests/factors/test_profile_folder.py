@@ -22,6 +22,7 @@ def test_written_folders_are_read_and_not_lost(tmp_path: Path) -> None:
     assert found == [(folder, folder / "profiles.tsv")]
     again = read_profiles(found, catalogue.ids, "id")["catalogue"]
     assert again.labels(0).to_dict() == {0: "x"}
+    (folder / "provenance.tsv").write_text("of other profiles")
     with pytest.raises(DataError, match="holds profiles already"):
         write_profile_folder(folder, profiles, catalogue.ids, "id", ".parquet")
     write_profile_folder(folder, profiles, catalogue.ids, "id", ".parquet", True)

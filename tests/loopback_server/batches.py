@@ -30,6 +30,8 @@ class Batches:
         self.spoiled: dict[int, str] = {}
         #: Whether creating a batch cuts the connection after the batch is there.
         self.cut_after_create = False
+        #: Whether the server knows nothing of batches.
+        self.absent = False
 
     def add_routes(self, application: web.Application) -> None:
         router = application.router
@@ -50,7 +52,10 @@ class Batches:
         return web.json_response(_file(name, len(self.files[name])))
 
     async def download(self, request: web.Request) -> web.Response:
-        return web.Response(body=self.files[request.match_info["id"]])
+        name = request.match_info["id"]
+        if name not in self.files:
+            return _not_found(f"No such File object: {name}")
+        return web.Response(body=self.files[name])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -75,11 +80,16 @@ class Batches:
         return web.json_response(self.batches[name])
 
     async def list(self, request: web.Request) -> web.Response:
+        if self.absent:
+            return _not_found("Not Found")
         entries = list(self.batches.values())[::-1]
         return web.json_response({"object": "list", "data": entries, "has_more": False})
 
     async def retrieve(self, request: web.Request) -> web.Response:
-        batch = self.batches[request.match_info["id"]]
+        name = request.match_info["id"]
+        if self.absent or name not in self.batches:
+            return _not_found(f"No batch found with id '{name}'.")
+        batch = self.batches[name]
         if batch["status"] == "in_progress":
             if batch["polls"] <= 0:
                 self._finish(batch)
@@ -119,6 +129,11 @@ class Batches:
         name = f"file-{len(self.files)}"
         self.files[name] = "\n".join(map(json.dumps, lines)).encode()
         return name
+
+
+def _not_found(message: str) -> web.Response:
+    error = {"message": message, "type": "invalid_request_error"}
+    return web.json_response({"error": error}, status=404)
 
 
 def _file(name: str, size: int) -> dict[str, Any]:
