@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from baselines.runs import describe_baseline, train_baseline
+from baselines.runs import SETTINGS, describe_baseline, train_baseline
 from filelock import FileLock
 from machines import describe_machine
 from rankings import held_out_places
 
-from mars_pyg.config import TrainConfig, make_config, write_config
+from mars_pyg.config import TrainConfig, make_config, read_config, write_config
+from mars_pyg.errors import DataError
 from mars_pyg.features import DEFAULT_TEXT_MODEL
 from mars_pyg.files import atomic_path
+from mars_pyg.option_groups import HeadOptions
 from mars_pyg.runs import CHECKPOINT, CONFIG, STARTED, Run, load_run, train
 
 #: What a record says of a training, beside the metrics.
@@ -50,7 +52,8 @@ class Job:
         keep_places: Whether the places of the held-out items are kept.
         training: What its folder is named by, where that is not the model.
         twins: Other names of runs that differ in the heads alone, which are fitted
-            after the training: where one is there, its training is taken over.
+            after the training: where one is there, its training is taken over, unless
+            its settings turn out to be others.
     """
 
     dataset: str
@@ -229,7 +232,7 @@ def train_job(
     """Train and test one model, as far as its folder in ``runs`` holds no more."""
     config, keys, folder = make(arguments, job), job.all_keys(), runs / job.folder
     for twin in job.twin_folders:
-        take_training(config, folder, runs / twin)
+        take_training(config, job, folder, runs / twin)
     if "baseline" in keys:
         return train_baseline(
             keys["baseline"],
@@ -243,9 +246,15 @@ def train_job(
     return metrics, load_run(folder)
 
 
-def take_training(config: TrainConfig, folder: Path, twin: Path) -> None:
-    """Start from what another run has trained, unless there is something already."""
+def take_training(config: TrainConfig, job: Job, folder: Path, twin: Path) -> None:
+    """Start from what another run has trained, unless there is something already.
+
+    Nothing is taken of a run that was trained with other settings.
+    """
     if (folder / STARTED).exists() or not (twin / STARTED).is_file():
+        return
+    if training_settings(twin) != settings_of_training(all_settings(config, job)):
+        show(f"{twin.name} was trained with other settings")
         return
     folder.mkdir(parents=True, exist_ok=True)
     if (twin / CONFIG).is_file():
@@ -254,6 +263,47 @@ def take_training(config: TrainConfig, folder: Path, twin: Path) -> None:
     for file in (CHECKPOINT, STARTED):
         with atomic_path(folder / file) as temporary:
             shutil.copyfile(twin / file, temporary)
+
+
+def training_settings(folder: Path) -> dict[str, Any]:
+    """What a run was trained with, as its folder says; nothing where it does not."""
+    if (folder / SETTINGS).is_file():
+        return settings_of_training(json.loads((folder / SETTINGS).read_text()))
+    if not (folder / CONFIG).is_file():
+        return {}
+    try:
+        config = make_config(read_config(folder / CONFIG))
+    except DataError:
+        # Of another version, which had other options.
+        return {}
+    return settings_of_training(resolved_keys(config))
+
+
+def all_settings(config: TrainConfig, job: Job) -> dict[str, Any]:
+    """The resolved keys of a job, and of a baseline its arguments."""
+    keys, own = resolved_keys(config), job.all_keys()
+    if "baseline" in own:
+        keys = describe_baseline(own["baseline"], own["arguments"], keys)
+    # As they are read back.
+    settings: dict[str, Any] = json.loads(json.dumps(keys))
+    return settings
+
+
+def resolved_keys(config: TrainConfig) -> dict[str, Any]:
+    """The keys with every default, without options that are not given."""
+    return config.resolve().model_dump(mode="json", exclude_none=True)
+
+
+def settings_of_training(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that weights depend on: the heads come after the training.
+
+    Where its loss knows them they do not.
+    """
+    left_out = {"root", "accelerator", "engine"}
+    if not settings.get("heads_in_loss"):
+        left_out |= HeadOptions.model_fields.keys()
+    kept = {name: key for name, key in settings.items() if name not in left_out}
+    return {**kept, "text_model": Path(settings["text_model"]).name}
 
 
 def take_times(record: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class ApproximateSearch:
             (default: :obj:`"auto"`)
 
     Raises:
-        DataError: If faiss is not installed, or its index is of other vectors.
+        DataError: If faiss is not installed, cannot make an index of the form, or its
+            index is of other vectors.
     """
 
     def __init__(
@@ -116,16 +117,17 @@ class ApproximateSearch:
             searcher = faiss.index_factory(
                 vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT
             )
+            if hasattr(searcher, "nprobe"):
+                searcher.nprobe = max(searcher.nlist // LISTS_PER_PROBE, 1)
+            # A form may need more items than there are.
+            searcher.train(vectors)
+            searcher.add(vectors)
         except RuntimeError as error:
             raise DataError(
                 f"faiss cannot make an index {factory!r}: {error}",
                 mend="give 'auto', or a string that faiss.index_factory takes",
                 field="approximate",
             ) from None
-        if hasattr(searcher, "nprobe"):
-            searcher.nprobe = max(searcher.nlist // LISTS_PER_PROBE, 1)
-        searcher.train(vectors)
-        searcher.add(vectors)
         return searcher
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
+from mars_pyg.heads import ScoreHead
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.serving.folder import (
     MANIFEST,
-    SEARCHER,
     Catalogue,
     Exported,
     read_manifest,
@@ -56,12 +57,13 @@ def export(
             (default: :obj:`20`)
         approximate: The form of an index of faiss that is built too, so that
             :func:`mars_pyg.load` need not: :obj:`"auto"`, or what
-            ``faiss.index_factory`` takes. (default: :obj:`None`, none is built)
+            ``faiss.index_factory`` takes. One of another form that is there gives way
+            to it. (default: :obj:`None`, none is built)
         progress: Whether to show progress. (default: :obj:`True`)
 
     Raises:
         DataError: If the folder holds the export of another recommender, or of another
-            number of items; if faiss is not installed.
+            number of items; if faiss is not installed, or does not know the form.
         ValueError: If the recommender cannot be folded; see
             :class:`~mars_pyg.serving.RetrievalIndex`.
         FloatingPointError: If scores are not numbers.
@@ -69,33 +71,46 @@ def export(
     if k < 0:
         raise ValueError(f"'k' must not be negative (got {k})")
     target, digest = Path(folder), _digest(recommender, data)
+    origin = {
+        "recommender": digest,
+        "options": _options(recommender),
+        "approximate": approximate or None,
+    }
     known = read_manifest(target) if (target / MANIFEST).exists() else None
-    if known is not None and known["recommender"] != digest:
-        raise DataError(
-            "the folder holds the export of another recommender",
-            mend="choose another folder, or delete this one",
-            file=target,
-        )
-    if known is None or (approximate and SEARCHER not in known["sha256"]):
-        _write_index(recommender, data, target, digest, approximate)
+    if known is not None:
+        _check_same(known, origin, target)
+    if known is None or (approximate and known.get("approximate") != approximate):
+        _write_index(recommender, data, target, origin)
     if k > 0:
         write_top_k(recommender, data, target / TOP_K, k, digest, progress)
 
 
+def _check_same(known: dict[str, Any], origin: dict[str, Any], folder: Path) -> None:
+    """Refuse to mix the exports of two recommenders."""
+    problem = "the folder holds the export of another recommender"
+    if known["recommender"] == origin["recommender"]:
+        # Exports of before name no options, those of other versions perhaps others.
+        there, here = known.get("options", {}), origin["options"]
+        changed = [x for x in here if x in there and there[x] != here[x]]
+        if not changed:
+            return
+        name = changed[0]
+        problem += f", whose {name} is {there[name]!r}, not {here[name]!r}"
+    raise DataError(
+        problem, mend="choose another folder, or delete this one", file=folder
+    )
+
+
 def _write_index(
-    recommender: Recommender,
-    data: HeteroData,
-    folder: Path,
-    digest: str,
-    approximate: str | None,
+    recommender: Recommender, data: HeteroData, folder: Path, origin: dict[str, Any]
 ) -> None:
     exported = fold(recommender, data)
     search = None
-    if approximate:
+    if origin["approximate"] is not None:
         from mars_pyg.serving.approximate import ApproximateSearch
 
-        search = ApproximateSearch(exported.index, factory=approximate)
-    write_folder(folder, exported, digest, search)
+        search = ApproximateSearch(exported.index, factory=origin["approximate"])
+    write_folder(folder, exported, origin, search)
 
 
 def fold(recommender: Recommender, data: HeteroData) -> Exported:
@@ -126,7 +141,7 @@ def fold(recommender: Recommender, data: HeteroData) -> Exported:
 
 
 def _digest(recommender: Recommender, data: HeteroData) -> str:
-    """A digest of all that an export depends on."""
+    """A digest of the weights and the data that an export depends on."""
     digest = hashlib.sha256(repr(Catalogue.from_data(data)).encode())
     tensors = [*sorted(recommender.state_dict().items())]
     for kind, store in [*data.node_items(), *data.edge_items()]:
@@ -137,3 +152,17 @@ def _digest(recommender: Recommender, data: HeteroData) -> str:
             flat = tensor.detach().cpu().contiguous().view(-1)
             digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _options(recommender: Recommender) -> dict[str, Any]:
+    """What scores depend on beside weights and data: classes, and their options."""
+    options: dict[str, Any] = {}
+    for place, module in recommender.named_modules():
+        if not isinstance(module, Recommender | ScoreHead):
+            continue
+        options[place or "class"] = type(module).__qualname__
+        for name, value in vars(module).items():
+            is_plain = isinstance(value, bool | int | float | str)
+            if is_plain and name != "training" and not name.startswith("_"):
+                options[f"{place}.{name}".lstrip(".")] = value
+    return options

@@ -83,7 +83,7 @@ class Exported:
 def write_folder(
     folder: Path,
     exported: Exported,
-    recommender: str,
+    origin: dict[str, Any],
     approximate: ApproximateSearch | None = None,
 ) -> None:
     """Write the folder, the manifest last.
@@ -91,7 +91,7 @@ def write_folder(
     Args:
         folder: The folder.
         exported: What it is to hold.
-        recommender: A digest of the recommender that it was made of.
+        origin: What the manifest says of how it was made.
         approximate: The approximate search, if there is to be one.
             (default: :obj:`None`)
     """
@@ -120,7 +120,7 @@ def write_folder(
     manifest = {
         "format": FORMAT,
         "mars_pyg": __version__,
-        "recommender": recommender,
+        **origin,
         "factors": names.factor_name,
         "sha256": {name: _digest(folder / name) for name in files},
     }

@@ -46,19 +46,28 @@ class RequestMetrics:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            start = time.perf_counter()
+            start, started = time.perf_counter(), False
 
             async def observe(message: Message) -> None:
+                nonlocal started
                 if message["type"] == "http.response.start":
-                    # The path as the service declares it: ids would be labels
-                    # without bound.
-                    path = getattr(scope.get("route"), "path", "other")
-                    method = scope["method"] if path != "other" else "other"
-                    self._requests.labels(method, path, message["status"]).inc()
-                    seconds = time.perf_counter() - start
-                    self._seconds.labels(method, path).observe(seconds)
+                    started = True
+                    self._count(scope, message["status"], time.perf_counter() - start)
                 await send(message)
 
-            await app(scope, receive, observe)
+            try:
+                await app(scope, receive, observe)
+            except Exception:
+                # The server answers, out of sight of what is wrapped here.
+                if not started:
+                    self._count(scope, 500, time.perf_counter() - start)
+                raise
 
         return measured
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        # The path as the service declares it: ids would be labels without bound.
+        path = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if path != "other" else "other"
+        self._requests.labels(method, path, status).inc()
+        self._seconds.labels(method, path).observe(seconds)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mars_pyg.errors import DataError
@@ -68,8 +70,10 @@ def create_app(served: ServedRecommender, limits: Limits | None = None) -> FastA
     ``POST /recommend`` takes a :class:`RecommendRequest`, ``GET /items/{id}`` describes
     an item, ``GET /health`` says that the service is up, and ``GET /metrics`` counts
     and times requests for Prometheus. What is wrong with a request is in ``detail`` of
-    the answer: the status is 404 for an unknown user or item, 413 for a body that is
-    too large, and 422 for anything else.
+    the answer: the status is 404 for an unknown user to recommend to or item to
+    describe, 413 for a body that is too large, 400 for one that cannot be read, as it
+    is no UTF-8 or nested too deeply, and 422 for anything else in it, such as an
+    unknown item of a history.
 
     Args:
         served: What :func:`mars_pyg.load` returned.
@@ -81,6 +85,17 @@ def create_app(served: ServedRecommender, limits: Limits | None = None) -> FastA
     metrics = RequestMetrics()
     app.add_middleware(BodyLimit, max_body=limits.max_body)
     app.add_middleware(metrics.middleware)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(request: Request, error: RequestValidationError) -> Response:
+        """Say what is wrong, without what was given, which JSON may not know (NaN)."""
+        detail = [
+            {name: part for name, part in one.items() if name not in ("input", "ctx")}
+            for one in error.errors()
+        ]
+        # In ASCII: the names of fields are the client's, and may be no valid text.
+        body = json.dumps({"detail": detail})
+        return Response(body, 422, media_type="application/json")
 
     @app.post("/recommend")
     def recommend(request: RecommendRequest) -> RecommendResponse:

@@ -41,39 +41,59 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Load a checkpoint of tensors and plain values."""
-        return torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint: dict[str, Any] = torch.load(
+            path, map_location=map_location, weights_only=True
+        )
+        states = checkpoint.get("callbacks", {})
+        # Lightning's own keys, which runs were written with before, hold the settings.
+        for key in [key for key in states if key.startswith("RunCheckpoint{")]:
+            state = states.pop(key)
+            states[_state_key(state["monitor"])] = state
+        return checkpoint
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Writes one checkpoint of a fixed name at the end of epochs.
+    """Writes one checkpoint of a fixed name at the end of validated epochs.
 
-    A run's folder may be renamed or moved before the run is resumed: the best score is
-    kept, where :class:`ModelCheckpoint` would forget it.
+    A run's folder may be renamed or moved before the run is resumed, and epochs be
+    validated more or less often from then on: the best score is kept, where
+    :class:`ModelCheckpoint` would forget it.
 
     Args:
         dirpath: The run's folder.
         filename: Name of the checkpoint without ``.ckpt``.
-        every_n_epochs: Epochs between checkpoints.
         monitor: The metric whose best epoch is kept; :obj:`None` keeps the last epoch.
     """
 
     def __init__(
-        self,
-        dirpath: Path,
-        filename: str,
-        every_n_epochs: int,
-        monitor: str | None = None,
+        self, dirpath: Path, filename: str, monitor: str | None = None
     ) -> None:
         super().__init__(
             dirpath=dirpath,
             filename=filename,
             monitor=monitor,
             mode="max",
-            every_n_epochs=every_n_epochs,
+            every_n_epochs=1,
             # At the end of the epoch, validation and early stopping are done with.
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+        self._validated = False
+
+    @property
+    def state_key(self) -> str:
+        """What the state is found by: scores of another metric say nothing."""
+        return _state_key(self.monitor)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the epoch is to be kept."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoint."""
+        if self._validated:
+            self._validated = False
+            super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score, with paths in the folder as it is called now."""
@@ -90,6 +110,24 @@ class RunCheckpoint(ModelCheckpoint):
             here(path): score for path, score in state_dict["best_k_models"].items()
         }
         super().load_state_dict(state)
+
+
+class ValidationPlan(Callback):
+    """Validates every few epochs, and the last one, which would be lost otherwise.
+
+    Args:
+        every: Epochs between validations.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_epoch_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Say whether the epoch ends with a validation."""
+        is_last = trainer.current_epoch + 1 == trainer.max_epochs
+        trainer.check_val_every_n_epoch = 1 if is_last else self.every
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -216,6 +254,10 @@ class ProgressLines(Callback):
         self.write(
             f"epoch {trainer.current_epoch + 1:4d}  {losses}  {name} {score:.4f}"
         )
+
+
+def _state_key(monitor: str | None) -> str:
+    return f"RunCheckpoint {monitor}"
 
 
 def _synchronize(pl_module: LightningModule) -> None:

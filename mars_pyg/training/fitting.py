@@ -32,6 +32,7 @@ from mars_pyg.training.callbacks import (
     ProgressLines,
     ResumableEarlyStopping,
     RunCheckpoint,
+    ValidationPlan,
 )
 from mars_pyg.training.data_module import RecommenderDataModule
 from mars_pyg.training.evaluation import check_held_out
@@ -102,8 +103,8 @@ def fit(
             :class:`~mars_pyg.training.RecommenderDataModule`. (default: :obj:`32`)
         learning_rate: Learning rate of Adam. (default: :obj:`4e-3`)
         weight_decay: Weight decay of Adam. (default: :obj:`0.0`)
-        validate_every: Epochs between validations, at most :obj:`max_epochs`.
-            (default: :obj:`5`)
+        validate_every: Epochs between validations; the last of :obj:`max_epochs` is
+            validated too. (default: :obj:`5`)
         patience: Validations without improvement before training stops.
             (default: :obj:`8`)
         monitor: The validation metric that chooses the best epoch.
@@ -143,8 +144,6 @@ def fit(
     for name, value in (("validate_every", validate_every), ("max_epochs", max_epochs)):
         if value < 1:
             raise ValueError(f"'{name}' must be positive (got {value})")
-    # At least one epoch must be validated, or none could be the best.
-    validate_every = min(validate_every, max_epochs)
     if patience < 1:
         raise ValueError(f"'patience' must be positive (got {patience})")
     # Before the first epoch, not after some.
@@ -180,9 +179,10 @@ def fit(
         # is behind writes the best one again.
         callbacks = [
             timer,
+            ValidationPlan(validate_every),
             ResumableEarlyStopping(f"val/{monitor}", patience),
-            RunCheckpoint(folder, best.stem, validate_every, f"val/{monitor}"),
-            RunCheckpoint(folder, last.stem, validate_every),
+            RunCheckpoint(folder, best.stem, f"val/{monitor}"),
+            RunCheckpoint(folder, last.stem),
         ]
         show_bar = progress is True and sys.stderr.isatty()
         if show_bar:

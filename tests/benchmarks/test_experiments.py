@@ -101,6 +101,72 @@ def test_heads_are_fitted_to_a_training_that_is_there(
     assert "weights" not in without
 
 
+def train_twins(
+    training_runs: ModuleType, runs: Path, first: dict, second: dict
+) -> bool:
+    """Whether the second run takes over the training of the first one."""
+    arguments = training_runs.argparse.Namespace(
+        root=None, runs=runs, text_model="tfidf", quick=True
+    )
+    job = training_runs.Job("synthetic", "first", 0, first)
+    training_runs.train_job(arguments, job, runs)
+    job = training_runs.Job("synthetic", "second", 0, second, twins=["first"])
+    metrics, _ = training_runs.train_job(arguments, job, runs)
+    return metrics["seconds_per_epoch"] is None
+
+
+MODEL = {"model": "lightgcn", "heads": []}
+BASELINE = {"model": "lightgcn", "baseline": "vbpr", "arguments": {}}
+HEADS = {"heads": ["popularity", "ease"], "ease_clique_weight": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_taken"),
+    [
+        (MODEL, {**MODEL, **HEADS}, True),
+        ({**MODEL, **HEADS}, MODEL, True),
+        ({**MODEL, "learning_rate": 0.1}, {**MODEL, **HEADS}, False),
+        ({**MODEL, "num_layers": 1}, MODEL, False),
+        ({**MODEL, "data_seed": 5}, MODEL, False),
+        # The default, whether it is given or not.
+        ({**MODEL, "num_layers": 3}, MODEL, True),
+        (MODEL, {**MODEL, **HEADS, "heads_in_loss": 0.5}, False),
+        (BASELINE, {**BASELINE, "heads": ["popularity"]}, True),
+        ({**BASELINE, "arguments": {"regularization": 0.5}}, BASELINE, False),
+        ({**BASELINE, "learning_rate": 0.1}, BASELINE, False),
+        (MODEL, BASELINE, False),
+    ],
+)
+def test_a_training_of_other_settings_is_not_taken(
+    first: dict,
+    second: dict,
+    is_taken: bool,
+    training_runs: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train_twins(training_runs, tmp_path, first, second) == is_taken
+    told = (
+        "synthetic-first-0 was trained with other settings" in capsys.readouterr().out
+    )
+    assert told != is_taken
+
+
+def test_twins_may_be_on_another_machine(
+    training_runs: ModuleType, tmp_path: Path
+) -> None:
+    def settings(**keys: object) -> dict:
+        config = training_runs.make_config({"dataset": "baby", "model": "mars", **keys})
+        return training_runs.settings_of_training(training_runs.resolved_keys(config))
+
+    here = settings(root=tmp_path, text_model="models/encoder")
+    assert here == settings(root="data", text_model="/there/encoder", engine="torch")
+    assert here != settings(root=tmp_path, text_model="models/other")
+    # Other factors.
+    assert here != settings(root=tmp_path, text_model="encoder", profiles=tmp_path)
+    assert here != settings(root=tmp_path, text_model="encoder", shipped_profiles=False)
+
+
 @pytest.mark.parametrize("source", ["keywords", "clusters"])
 def test_sources_have_the_values_of_the_profiles(
     source: str, training_runs: ModuleType, tmp_path: Path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from served_data import make_graph, make_recommender
@@ -93,9 +95,39 @@ def test_a_folder_keeps_the_index_of_faiss(data, tmp_path, monkeypatch):
     assert len(read.recommend([], k=500)) == 400
 
 
-def test_mistakes(data, index, tmp_path):
+def test_another_form_is_built_anew(data, tmp_path, monkeypatch):
+    recommender = make_recommender(data)
+    forms = []
+    build = ApproximateSearch._build
+    monkeypatch.setattr(
+        ApproximateSearch,
+        "_build",
+        lambda self, form: forms.append(form) or build(self, form),
+    )
+
+    def again(form):
+        export(recommender, data, tmp_path, k=0, approximate=form)
+        searcher = mars_pyg.load(tmp_path, approximate=True).approximate.searcher
+        return type(searcher)
+
+    assert again("Flat") is faiss.IndexFlatIP
+    assert again("HNSW8") is again("HNSW8") is again(None) is faiss.IndexHNSWFlat
     with pytest.raises(DataError, match="faiss cannot make an index 'magic'"):
-        ApproximateSearch(index, factory="magic")
+        again("magic")
+    assert forms == ["Flat", "HNSW8", "magic"]
+    # The manifest of before did not say of which form the index is.
+    manifest = json.loads((tmp_path / "index.json").read_text())
+    del manifest["approximate"]
+    (tmp_path / "index.json").write_text(json.dumps(manifest))
+    assert mars_pyg.load(tmp_path, approximate=True).num_items == 400
+    assert again("Flat") is faiss.IndexFlatIP
+
+
+def test_mistakes(data, index, tmp_path):
+    # The second needs more items for its lists.
+    for form in ("magic", "IVF500,Flat"):
+        with pytest.raises(DataError, match=f"faiss cannot make an index '{form}'"):
+            ApproximateSearch(index, factory=form)
     recommender = make_recommender(data)
     export(recommender, data, tmp_path, k=0, approximate="Flat")
     path = tmp_path / "index.faiss"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 import torch
 from served_data import make_graph, make_recommender
 
-from mars_pyg import BPR, DataError, load, recommend
+from mars_pyg import (
+    BPR,
+    DataError,
+    FactorAffinity,
+    HeadedRecommender,
+    LightGCN,
+    load,
+    recommend,
+)
 from mars_pyg.serving import export, top_k
 
 
@@ -129,6 +139,42 @@ def test_other_exports_are_not_mixed(data, recommender, tmp_path):
             export(other, graph, tmp_path, k=5, progress=False)
     with pytest.raises(ValueError, match="'k' must not be negative"):
         export(recommender, data, tmp_path, k=-1)
+
+
+def test_options_beside_the_weights_are_part_of_a_recommender(data, tmp_path):
+    def recommender(smoothing=3.0, num_layers=1, model=LightGCN):
+        torch.manual_seed(0)
+        base = model(data, embedding_dim=4, num_layers=num_layers)
+        return HeadedRecommender(base, data, [FactorAffinity(data, smoothing)])
+
+    class Other(LightGCN):
+        def forward(self):
+            users, items = super().forward()
+            return 2 * users, items
+
+    export(recommender(), data, tmp_path, k=2, progress=False)
+    for other, message in (
+        (recommender(smoothing=0.1), r"heads\.affinity\.smoothing is 3\.0, not 0\.1"),
+        (recommender(num_layers=2), r"base\.num_layers is 1, not 2"),
+        (recommender(model=Other), "base is 'LightGCN', not '.*Other'"),
+    ):
+        with pytest.raises(DataError, match=f"another recommender, whose {message}"):
+            export(other, data, tmp_path, k=2, progress=False)
+    before = contents(tmp_path)
+    export(recommender().eval(), data, tmp_path, k=2, progress=False)
+    assert contents(tmp_path) == before
+
+
+def test_exports_of_before_are_served_and_go_on(data, recommender, tmp_path):
+    export(recommender, data, tmp_path, k=5, progress=False)
+    manifest = json.loads((tmp_path / "index.json").read_text())
+    for name in ("options", "approximate"):
+        del manifest[name]
+    (tmp_path / "index.json").write_text(json.dumps(manifest))
+    before = contents(tmp_path)
+    assert load(tmp_path).num_items == 80
+    export(recommender, data, tmp_path, k=5, progress=False)
+    assert contents(tmp_path) == before
 
 
 def test_an_index_that_is_killed_is_written_again(

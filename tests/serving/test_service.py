@@ -158,6 +158,13 @@ def test_many_requests_at_once(address, served, data):
         ([], 422, "valid dictionary"),
         (b"{'history'", 422, "JSON"),
         (b"", 422, "required"),
+        (b'{"history": [], "k": NaN}', 422, "finite number"),
+        (b'{"history": [], "k": 1e400}', 422, "finite number"),
+        (b'{"user": -Infinity}', 422, "valid string"),
+        (b'{"history": [], "top": NaN}', 422, "not permitted"),
+        (b'{"history": [], "filters": {"\\ud800": 1}}', 422, "valid string"),
+        (b'"\xff"', 400, "parsing the body"),
+        (b"[" * 2000, 400, "parsing the body"),
         ({"history": ["x" * 3000]}, 413, "more than 2000 bytes"),
     ],
 )
@@ -199,21 +206,42 @@ def test_a_body_of_unknown_length_is_bounded(address):
     connection.close()
 
 
-def test_metrics(address):
-    def count(path, status):
-        text = request(address, "GET", "/metrics")[1]
-        for line in text.splitlines():
-            labels = f'path="{path}",status="{status}"'
-            if line.startswith("http_requests_total{") and labels in line:
-                return float(line.split()[-1])
-        return 0.0
+def count(address, path, status):
+    """How many requests of a path had a status."""
+    text = request(address, "GET", "/metrics")[1]
+    for line in text.splitlines():
+        labels = f'path="{path}",status="{status}"'
+        if line.startswith("http_requests_total{") and labels in line:
+            return float(line.split()[-1])
+    return 0.0
 
-    before = count("/recommend", 200), count("/recommend", 404)
+
+def test_what_is_wrong_is_said_without_what_was_given(address):
+    _, answer = request(address, "POST", "/recommend", {"history": [], "k": 0})
+    (problem,) = answer["detail"]
+    assert set(problem) == {"type", "loc", "msg"}
+    assert problem["loc"] == ["body", "k"]
+
+
+def test_a_failure_of_the_service_is_counted(address, served, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("something is broken")
+
+    before = count(address, "/recommend", 500)
+    with monkeypatch.context() as patch:
+        patch.setattr(served, "recommend", fail)
+        assert request(address, "POST", "/recommend", {"history": []})[0] == 500
+    assert count(address, "/recommend", 500) == before + 1
+    assert request(address, "POST", "/recommend", {"history": []})[0] == 200
+
+
+def test_metrics(address):
+    before = count(address, "/recommend", 200), count(address, "/recommend", 404)
     request(address, "POST", "/recommend", {"history": []})
     request(address, "POST", "/recommend", {"history": []})
     request(address, "POST", "/recommend", {"user": "nobody"})
-    assert count("/recommend", 200) == before[0] + 2
-    assert count("/recommend", 404) == before[1] + 1
+    assert count(address, "/recommend", 200) == before[0] + 2
+    assert count(address, "/recommend", 404) == before[1] + 1
     request(address, "GET", "/items/some-id")
     request(address, "GET", "/some-path")
     text = request(address, "GET", "/metrics")[1]

@@ -243,13 +243,49 @@ def test_signals(
     assert_same(train(graph, folder, seed=9, resume=True), whole)
 
 
-def test_an_end_between_validations(
+def test_more_epochs_after_one_that_is_validated_as_the_last(
     graph: HeteroData, whole: Run, tmp_path: Path
 ) -> None:
-    # The fifth epoch has no checkpoint: it comes again, and so does its row.
-    _, result, folder = train(graph, tmp_path / "run", max_epochs=5)
-    assert (result.epochs, len(rows(folder))) == (5, 5)
-    assert_same(train(graph, folder, seed=9, resume=True), whole)
+    _, _, folder = train(graph, tmp_path / "run", max_epochs=5)
+    _, result, _ = train(graph, folder, seed=9, resume=True)
+    assert result.epochs == 6
+    # The weights are the same; there was one more validation to choose from.
+    one, other = (
+        torch.load(path / "last.ckpt", weights_only=True)["state_dict"]
+        for path in (folder, whole[2])
+    )
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    found, expected = rows(folder), rows(whole[2])
+    assert found[4]["val/recall@5"]
+    assert found[:4] + found[5:] == expected[:4] + expected[5:]
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 5}, {"validate_every": 4}])
+def test_the_last_epoch_is_validated(
+    graph: HeteroData, tmp_path: Path, options: dict[str, int]
+) -> None:
+    first = train(graph, tmp_path / "run", **options)
+    every, number = options.get("validate_every", 2), options.get("max_epochs", 6)
+    validated = [bool(row["val/recall@5"]) for row in rows(first[2])]
+    assert validated == [
+        epoch % every == 0 or epoch == number for epoch in range(1, number + 1)
+    ]
+    last = torch.load(first[2] / "last.ckpt", weights_only=True)
+    assert last["epoch"] + 1 == number
+    # No epoch is trained again.
+    again = train(graph, tmp_path / "run", seed=9, resume=True, **options)
+    assert again[0].steps == 0
+    assert_same(again, first)
+
+
+@pytest.mark.parametrize("step", [3 * STEPS, 4 * STEPS + 1, 5 * STEPS - 1])
+def test_a_crash_before_a_last_epoch_between_validations(
+    graph: HeteroData, tmp_path: Path, step: int
+) -> None:
+    expected = train(graph, tmp_path / "whole", max_epochs=5)
+    train_until_crash(graph, tmp_path / "run", step, max_epochs=5)
+    run = train(graph, tmp_path / "run", seed=9, resume=True, max_epochs=5)
+    assert_same(run, expected)
 
 
 def test_nothing_left_to_do(graph: HeteroData, tmp_path: Path) -> None:
@@ -357,6 +393,34 @@ def test_more_patience_goes_on(graph: HeteroData, tmp_path: Path) -> None:
     run = train(graph, folder, seed=9, resume=True, **options)
     assert (run[1].best_epoch, run[1].epochs) == (12, 12)
     assert_same(run, train(graph, tmp_path / "whole", **options))
+
+
+@pytest.mark.usefixtures("_scripted")
+@pytest.mark.parametrize("old_keys", [False, True])
+def test_the_best_epoch_is_kept_whenever_the_next_is_validated(
+    graph: HeteroData, tmp_path: Path, recwarn: pytest.WarningsRecorder, old_keys: bool
+) -> None:
+    _, result, folder = train(graph, tmp_path / "run", max_epochs=4, validate_every=4)
+    assert (result.best_epoch, result.val["recall@5"]) == (4, 0.4)
+    if old_keys:
+        last = torch.load(folder / "last.ckpt", weights_only=True)
+        states = last["callbacks"]
+        for monitor in ("val/recall@5", None):
+            settings = {
+                "monitor": monitor,
+                "mode": "max",
+                "every_n_train_steps": 0,
+                "every_n_epochs": 4,
+                "train_time_interval": None,
+            }
+            state = states.pop(f"RunCheckpoint {monitor}")
+            states[f"RunCheckpoint{settings}"] = state
+        torch.save(last, folder / "last.ckpt")
+    best = (folder / "best.ckpt").read_bytes()
+    _, result, _ = train(graph, folder, resume=True, validate_every=6)
+    assert (result.best_epoch, result.epochs) == (4, 6)
+    assert (folder / "best.ckpt").read_bytes() == best
+    assert not any("ckpt_path" in str(warning.message) for warning in recwarn)
 
 
 @pytest.mark.parametrize(
