@@ -10,29 +10,30 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path, load_tensors
+from mars_pyg.files import atomic_path
 from mars_pyg.heads import ContentSimilarity, HeadedRecommender, ScoreOffset
-from mars_pyg.heads.build import build_heads
+from mars_pyg.heads.build import build_heads, check_heads
 from mars_pyg.nn import MARS, LightGCN, Recommender
+from mars_pyg.run_files import (
+    CHECKPOINT,
+    CONFIG,
+    HEADS,
+    METRICS,
+    STARTED,
+    RunFiles,
+    load_heads,
+    read_heads,
+    write_heads,
+)
 from mars_pyg.training.evaluation import check_held_out, evaluate
 from mars_pyg.training.head_weights import fit_head_weights
 from mars_pyg.transforms import AddItemCooccurrence, AddItemKNN, AddTextFeatures
-from mars_pyg.user_items import check_digest, interactions_digest
-
-CONFIG, METRICS, CHECKPOINT, STARTED, HEADS = (
-    "config.yaml",
-    "metrics.json",
-    "best.ckpt",
-    "last.ckpt",
-    "heads.pt",
-)
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ def train(
     for split in ("val", "test"):
         # A training must not end in an evaluation that is not possible.
         check_held_out(data, split)
+    check_heads(data, config.head_names)
     model = build_recommender(config, data)
     if not started:
         write_config(resolved, folder / CONFIG)
@@ -169,7 +171,8 @@ def train(
     write_config(resolved, folder / CONFIG)
     recommender: Recommender | None = model
     if config.head_names:
-        recommender, weights = _fit_heads(config, data, model, folder)
+        best_epoch = metrics.get("best_epoch", 0)
+        recommender, weights = _fit_heads(config, data, model, folder, best_epoch)
         if model is not None:
             metrics["model_val"] = metrics["val"]
         metrics["val"] = _evaluate(config, data, recommender, "val")
@@ -236,12 +239,16 @@ def _join_heads(
 
 
 def _fit_heads(
-    config: TrainConfig, data: HeteroData, model: Recommender | None, folder: Path
+    config: TrainConfig,
+    data: HeteroData,
+    model: Recommender | None,
+    folder: Path,
+    best_epoch: int,
 ) -> tuple[HeadedRecommender, dict[str, float]]:
     """Choose the weights of the heads on validation, and keep them."""
     recommender = _make_heads(config, data, model, folder)
     weights = fit_head_weights(recommender, data)
-    _write_heads(recommender, data, folder)
+    write_heads(recommender, data, folder, best_epoch)
     return recommender, weights
 
 
@@ -252,21 +259,11 @@ def _make_heads(
     known = (folder / HEADS).exists()
     recommender = _add_heads(config, data, model, fit=not known)
     if known:
-        _load_heads(recommender, folder / HEADS, data)
+        path = folder / HEADS
+        load_heads(recommender, read_heads(path), path, data)
     else:
-        _write_heads(recommender, data, folder)
+        write_heads(recommender, data, folder, best_epoch=None)
     return recommender
-
-
-def _write_heads(
-    recommender: HeadedRecommender, data: HeteroData, folder: Path
-) -> None:
-    state = {
-        "interactions": interactions_digest(data),
-        "state_dict": recommender.heads.state_dict(),
-    }
-    with atomic_path(folder / HEADS) as temporary:
-        torch.save(state, temporary)
 
 
 def _add_heads(
@@ -275,20 +272,6 @@ def _add_heads(
     with _options_as_data((ValueError, MemoryError)):
         heads = build_heads(data, **config.head_arguments(), fit=fit)
         return HeadedRecommender(model, data, heads)
-
-
-def _load_heads(recommender: HeadedRecommender, path: Path, data: HeteroData) -> None:
-    mend = "train anew, or bring the file back"
-    state = load_tensors(path, mend)
-    if not isinstance(state, dict) or "interactions" not in state:
-        raise DataError("the file holds no heads", mend=mend, file=path)
-    check_digest(state["interactions"], data)
-    try:
-        recommender.heads.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
-        raise DataError(
-            f"the heads do not fit the data: {error}", mend=mend, file=path
-        ) from None
 
 
 def _evaluate(
@@ -308,67 +291,29 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
     """Load the best recommender of a run, with its heads and data.
 
     Raises:
-        DataError: If the folder holds no run, or the data is no longer what the run
-            was trained on.
+        DataError: If the folder holds no run, or one that is not finished, or the data
+            is no longer what the run was trained on.
     """
-    folder = Path(run_dir)
-    config = None
-    if (folder / CONFIG).is_file():
-        config = make_config(read_config(folder / CONFIG), folder / CONFIG)
-    for name in _files_of(config):
-        if not (folder / name).is_file():
-            raise DataError(
-                f"the folder holds no trained run: there is no {name}",
-                mend="train one with 'mars-pyg train', or give the folder of one",
-                file=folder,
-            )
-    assert config is not None
+    files = RunFiles.read(Path(run_dir))
+    config = files.config
     data = load_data(config)
+    if config.model_class is None:
+        check_heads(data, config.head_names)
     recommender: Recommender | None = build_recommender(config, data)
     if recommender is not None:
-        _load_weights(recommender, folder / CHECKPOINT, data)
-    if config.head_names:
+        files.load_model(recommender, data)
+    if files.heads is not None:
         headed = _add_heads(config, data, recommender, fit=False)
-        _load_heads(headed, folder / HEADS, data)
+        load_heads(headed, files.heads, files.folder / HEADS, data)
         recommender = headed
     assert recommender is not None
     return Run(config, data, recommender.eval())
 
 
-def _files_of(config: TrainConfig | None) -> list[str]:
-    """The files without which a folder holds no trained run."""
-    names = [CONFIG]
-    if config is None or config.model_class is not None:
-        names.append(CHECKPOINT)
-    if config is not None and config.head_names:
-        names.append(HEADS)
-    return names
-
-
-def _load_weights(recommender: Recommender, path: Path, data: HeteroData) -> None:
-    mend = "train anew, or bring the file back"
-    checkpoint = load_tensors(path, mend)
-    if not isinstance(checkpoint, dict) or "interactions" not in checkpoint:
-        raise DataError(
-            "the file is no checkpoint of a recommender", mend=mend, file=path
-        )
-    check_digest(checkpoint["interactions"], data)
-    state = {
-        name.removeprefix("recommender."): value
-        for name, value in checkpoint["state_dict"].items()
-    }
-    try:
-        recommender.load_state_dict(state)
-    except RuntimeError as error:
-        raise DataError(
-            f"the weights do not fit the model: {error}",
-            mend="bring the features and factors back as they were, or train anew",
-            file=path,
-        ) from None
-
-
 def newest_run(root: str | PathLike[str]) -> Path:
     """Find the run below a folder that was trained last.
+
+    Folders that :func:`load_run` would refuse for their files are passed over.
 
     Raises:
         DataError: If there is none.
@@ -376,14 +321,22 @@ def newest_run(root: str | PathLike[str]) -> Path:
     found = sorted(
         (path for name in (CHECKPOINT, HEADS) for path in Path(root).glob(f"*/{name}")),
         key=lambda path: path.stat().st_mtime,
+        reverse=True,
     )
-    if not found:
-        raise DataError(
-            "there is no trained run",
-            mend="train one with 'mars-pyg train', or give --run-dir",
-            file=root,
-        )
-    return found[-1].parent
+    problem: DataError | None = None
+    for folder in dict.fromkeys(path.parent for path in found):
+        try:
+            RunFiles.read(folder)
+        except DataError as error:
+            # What is wrong with the newest one is what the user has to know.
+            problem = problem or error
+        else:
+            return folder
+    raise problem or DataError(
+        "there is no trained run",
+        mend="train one with 'mars-pyg train', or give --run-dir",
+        file=root,
+    )
 
 
 @contextmanager

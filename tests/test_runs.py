@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from mars_pyg import DataError
 from mars_pyg.config import make_config
-from mars_pyg.runs import load_data, load_run, train
+from mars_pyg.runs import load_data, load_run, newest_run, train
 
 
 @pytest.fixture
@@ -48,6 +50,50 @@ def test_an_empty_split_is_told_before_training(
     with pytest.raises(DataError, match=f"no user has an item in the {split} split"):
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_folders_that_are_no_runs_are_passed_over(shop: Path, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    keys = {"dataset": str(shop), "model": "bpr", "max_epochs": 1, "accelerator": "cpu"}
+    for name in ("first", "second"):
+        train(make_config(keys), root / name, progress=False)
+    # As fit() leaves a folder, and a run of which a file is gone.
+    for place, name in enumerate(["bare", "second"]):
+        (root / name).mkdir(exist_ok=True)
+        path = root / name / "best.ckpt"
+        shutil.copy(root / "first" / "best.ckpt", path)
+        os.utime(path, (2e9 + place, 2e9 + place))
+    assert newest_run(root) == root / "second"
+    (root / "second" / "config.yaml").unlink()
+    assert newest_run(root) == root / "first"
+    shutil.rmtree(root / "first")
+    with pytest.raises(DataError, match=r"no trained run: there is no config\.yaml"):
+        newest_run(root)
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match="there is no trained run"):
+        newest_run(root)
+
+
+@pytest.mark.parametrize("values", ["missing", "empty"])
+def test_heads_of_items_without_values(shop: Path, tmp_path: Path, values: str) -> None:
+    """A factor of which no item has a value is as good as none."""
+    keys: dict[str, object] = {"dataset": str(shop), "model": "none"}
+    if values == "empty":
+        lines = (shop / "items.csv").read_text().splitlines()
+        rows = [lines[0], *(f"{line.rsplit(',', 1)[0]}," for line in lines[1:])]
+        (shop / "items.csv").write_text("\n".join(rows))
+        keys["factor_columns"] = "color"
+    for model in ("none", "bpr"):
+        alone = make_config({**keys, "model": model, "heads": "affinity"})
+        with pytest.raises(DataError, match="no factor values for affinity") as caught:
+            train(alone, tmp_path / "run", progress=False)
+        assert caught.value.field == "heads"
+        assert "--factor-columns" in caught.value.mend
+    assert not (tmp_path / "run").exists()
+    config = make_config({**keys, "heads": "affinity,ease"})
+    metrics = train(config, tmp_path / "run", progress=False)
+    assert list(metrics["weights"]) == ["ease"]
+    assert load_run(tmp_path / "run").config.model == "none"
 
 
 def damage(path: Path, how: str) -> None:

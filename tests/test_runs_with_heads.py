@@ -30,7 +30,8 @@ def test_a_run_is_loaded_with_its_heads(model: str, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     metrics = train(make_config(keys), run_dir, progress=False)
     assert json.loads((run_dir / "metrics.json").read_text()) == metrics
-    assert {"model", "ease", "popularity", "text similarity"} < set(metrics["weights"])
+    assert {"ease", "popularity", "text similarity"} < set(metrics["weights"])
+    assert ("model" in metrics["weights"]) == (model != "none")
     assert ("model_val" in metrics) == (model != "none")
     run = load_run(newest_run(tmp_path))
     for split in ("val", "test"):
@@ -44,7 +45,7 @@ def test_a_run_is_loaded_with_its_heads(model: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["mars", "lightgcn"])
 def test_heads_in_the_loss(model: str, tmp_path: Path) -> None:
     heads = "affinity,ease,popularity,similarity"
-    keys = {**KEYS, "model": model, "heads": heads}
+    keys = {**KEYS, "model": model, "heads": heads, "validate_every": 1}
     plain = train(make_config(keys), tmp_path / "plain", progress=False)
     keys["heads_in_loss"] = 0.5
     whole = train(make_config(keys), tmp_path / "whole", progress=False)
@@ -84,6 +85,85 @@ def test_a_continued_run_does_not_solve_ease_again(
     metrics = train(make_config(KEYS), run_dir, resume=True, progress=False)
     assert metrics["weights"] == first["weights"]
     assert metrics["test"] == first["test"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "where"),
+    [
+        ({"model": "none", "heads": "ease,popularity"}, "weights"),
+        ({**KEYS, "model": "lightgcn", "heads": "popularity"}, "weights"),
+        ({**KEYS, "model": "lightgcn", "heads": "popularity"}, "training"),
+        ({**KEYS, "model": "bpr", "heads": "ease", "heads_in_loss": 0.5}, "training"),
+    ],
+)
+def test_a_run_whose_heads_are_not_fitted_is_no_trained_one(
+    keys: dict[str, object],
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_config({"num_users": 60, "num_items": 40, **keys})
+    run_dir = tmp_path / "a run"
+
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "weights":
+        monkeypatch.setattr("mars_pyg.runs.fit_head_weights", interrupt)
+        monkeypatch.setattr("mars_pyg.runs._join_heads", lambda *args: None)
+    else:
+        monkeypatch.setattr("mars_pyg.runs._fit_heads", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, run_dir, progress=False)
+    monkeypatch.undo()
+    for load, folder in ((load_run, run_dir), (newest_run, tmp_path)):
+        with pytest.raises(DataError, match="training is not finished") as caught:
+            load(folder)
+        assert caught.value.file == str(run_dir)
+        assert f"--run-dir '{run_dir}' --resume" in caught.value.mend
+    metrics = train(config, run_dir, resume=True, progress=False)
+    run = load_run(newest_run(tmp_path))
+    again = evaluate(run.recommender, run.data, "test")
+    assert again == pytest.approx(metrics["test"])
+
+
+def test_weights_of_another_epoch_of_the_model(tmp_path: Path) -> None:
+    train(
+        make_config({**KEYS, "model": "bpr", "heads": "ease"}), tmp_path, progress=False
+    )
+    load_run(tmp_path)
+    state = torch.load(tmp_path / "heads.pt", weights_only=True)
+    torch.save({**state, "best_epoch": 77}, tmp_path / "heads.pt")
+    with pytest.raises(DataError, match="not fitted yet"):
+        load_run(tmp_path)
+
+
+def test_runs_of_older_versions(tmp_path: Path) -> None:
+    metrics = train(make_config(KEYS), tmp_path, progress=False)
+    for name in ("heads.pt", "best.ckpt"):
+        state = torch.load(tmp_path / name, weights_only=True)
+        del state["content"]
+        state.pop("best_epoch", None)
+        torch.save(state, tmp_path / name)
+    run = load_run(tmp_path)
+    again = evaluate(run.recommender, run.data, "test")
+    assert again == pytest.approx(metrics["test"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("heads_in_loss", [None, 0.5])
+def test_a_run_with_heads_on_a_gpu(heads_in_loss: float | None, tmp_path: Path) -> None:
+    heads = "affinity,ease,popularity,similarity"
+    keys = {**KEYS, "accelerator": "gpu", "heads": heads}
+    if heads_in_loss is not None:
+        keys["heads_in_loss"] = heads_in_loss
+    config = make_config(keys)
+    metrics = train(config, tmp_path, progress=False)
+    run = load_run(tmp_path)
+    again = evaluate(run.recommender, run.data, "test")
+    assert again == pytest.approx(metrics["test"], abs=0.05)
+    resumed = train(config, tmp_path, resume=True, progress=False)
+    assert resumed["test"] == pytest.approx(metrics["test"], abs=0.05)
 
 
 @pytest.mark.parametrize("how", ["garbage", "foreign", "missing", "other"])

@@ -44,7 +44,7 @@ def train(
     (metrics.json), the checkpoints, the heads and the logs. An interrupted run goes on
     with --run-dir and --resume, under the options that it has.
     """
-    from mars_pyg.runs import CONFIG
+    from mars_pyg.run_files import CONFIG
     from mars_pyg.runs import train as train_run
 
     if resume and config is None and run_dir is not None:

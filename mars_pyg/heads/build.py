@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from torch_geometric.data import HeteroData
 
+from mars_pyg.errors import DataError
 from mars_pyg.heads.content_similarity import ContentSimilarity
 from mars_pyg.heads.ease import EASE
 from mars_pyg.heads.factor_affinity import FactorAffinity
+from mars_pyg.heads.item_kernel import has_values
 from mars_pyg.heads.popularity import Popularity
 from mars_pyg.heads.score_head import ScoreHead
 from mars_pyg.modalities import feature_modalities
@@ -47,7 +49,8 @@ def build_heads(
     if unknown:
         raise ValueError(f"'heads' must be some of {list(HEADS)} (got {unknown[0]!r})")
     result: list[ScoreHead] = []
-    if FactorAffinity.name in heads and "value" in data.node_types:
+    heads = usable_heads(data, heads)
+    if FactorAffinity.name in heads:
         result.append(FactorAffinity(data, affinity_smoothing))
     if EASE.name in heads:
         ease = EASE(
@@ -60,6 +63,49 @@ def build_heads(
         result.append(ease.fit(data) if fit else ease)
     if Popularity.name in heads:
         result.append(Popularity(data))
-    if ContentSimilarity.name in heads and feature_modalities(data):
+    if ContentSimilarity.name in heads:
         result.append(ContentSimilarity(data))
     return result
+
+
+def usable_heads(data: HeteroData, heads: Sequence[str]) -> list[str]:
+    """Those of some heads that the graph has what they read of.
+
+    Args:
+        data: The graph.
+        heads: Names of heads.
+    """
+    lacking = {
+        FactorAffinity.name: not has_values(data),
+        ContentSimilarity.name: not feature_modalities(data),
+    }
+    return [name for name in heads if not lacking.get(name)]
+
+
+def check_heads(data: HeteroData, heads: Sequence[str]) -> None:
+    """Refuse data in which none of the heads has anything to read.
+
+    Args:
+        data: The graph.
+        heads: Names of heads; without any there is nothing to refuse.
+
+    Raises:
+        DataError: If :func:`build_heads` would make none of them.
+    """
+    if not heads or usable_heads(data, heads):
+        return
+    missing, mends = [], []
+    if FactorAffinity.name in heads:
+        missing.append("factor values")
+        mends.append(
+            "name columns of the items that are factors with --factor-columns, or put "
+            "profiles into the folder"
+        )
+    if ContentSimilarity.name in heads:
+        missing.append("texts or other features")
+        mends.append("give the items texts or features")
+    raise DataError(
+        f"the items have no {' and no '.join(missing)} for {' and '.join(heads)}",
+        mend=f"{'; '.join(mends)}; or choose other --heads",
+        field="heads",
+    )

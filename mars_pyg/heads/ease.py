@@ -263,5 +263,6 @@ class EASE(ScoreHead):
         # The number of entries is known when they are loaded.
         for name in ("index", "value"):
             if prefix + name in state:
-                setattr(self, name, torch.empty_like(state[prefix + name]))
+                empty = torch.empty_like(state[prefix + name], device=self.ptr.device)
+                setattr(self, name, empty)
         super()._load_from_state_dict(state, prefix, *args)

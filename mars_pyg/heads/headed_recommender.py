@@ -31,7 +31,8 @@ class HeadedRecommender(Recommender):
     Args:
         base (Recommender, optional): The recommender; :obj:`None` for heads alone.
         data (HeteroData): The graph with the train interactions.
-        heads (Sequence[ScoreHead]): The heads, each of a class of its own.
+        heads (Sequence[ScoreHead]): The heads, each of a class of its own. They are
+            moved to where the base is.
 
     Raises:
         ValueError: If there is nothing to score with, or two heads of one class.
@@ -48,8 +49,11 @@ class HeadedRecommender(Recommender):
             raise ValueError(f"'heads' must be of different classes (got {names})")
         self.base = base
         self.heads = torch.nn.ModuleDict(dict(zip(names, heads, strict=True)))
+        # A base that was trained is where the trainer has left it.
+        device = next(self.parameters()).device
+        self.heads.to(device)
         #: The train interactions, a user's history.
-        self.history = UserItems.from_data(data, "train")
+        self.history = UserItems.from_data(data, "train").to(device)
 
     @property
     def part_names(self) -> list[str]:

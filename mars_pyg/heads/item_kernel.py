@@ -60,10 +60,7 @@ class ItemKernel:
             ),
             shape=(train.num_users, num_items),
         )
-        has_values = any(
-            (kind[0], kind[2]) == ("item", "value") for kind in data.edge_types
-        )
-        if clique_weight == 0 or not has_values:
+        if clique_weight == 0 or not has_values(data):
             values, factor = csr_array((num_items, 0)), np.empty(0, dtype=np.int64)
             return cls(interactions, values, factor, l2, 0.0)
         item, value = item_value_edges(data).cpu().numpy()
@@ -80,3 +77,15 @@ class ItemKernel:
     def num_items(self) -> int:
         """The number of items."""
         return self.interactions.shape[1]
+
+
+def has_values(data: HeteroData) -> bool:
+    """Whether any item has a factor value.
+
+    Args:
+        data: The graph; a factor can be there without a value of any item.
+    """
+    relations = [
+        kind for kind in data.edge_types if (kind[0], kind[2]) == ("item", "value")
+    ]
+    return bool(relations) and item_value_edges(data).size(1) > 0

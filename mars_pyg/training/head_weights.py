@@ -42,7 +42,8 @@ def fit_head_weights(
             fit. (default: :obj:`100`)
 
     Returns:
-        The weight of each part, by its name, on scores of unit deviation.
+        The weight of each part, by its name, on scores of unit deviation; zero for one
+        that is the same everywhere. Heads alone have no part :obj:`"model"`.
 
     Raises:
         DataError: If the data has no validation interactions.
@@ -54,7 +55,10 @@ def fit_head_weights(
     weight = fit_pool(pool, num_candidates)
     _set_weights(recommender, pool.to_raw(weight))
     names = ["model", *recommender.part_names]
-    return dict(zip(names, weight.tolist(), strict=True))
+    weights = dict(zip(names, weight.tolist(), strict=True))
+    if recommender.base is None:
+        del weights["model"]
+    return weights
 
 
 def fit_pool(pool: CandidatePool, num_candidates: int = 100) -> Tensor:
@@ -66,7 +70,7 @@ def fit_pool(pool: CandidatePool, num_candidates: int = 100) -> Tensor:
 
 def maximum_likelihood(pool: CandidatePool) -> Tensor:
     """The weights of the conditional logit on parts of unit deviation ``[H]``."""
-    weight = torch.ones(pool.num_parts, requires_grad=True)
+    weight = torch.ones_like(pool.deviation, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight], max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -76,10 +80,12 @@ def maximum_likelihood(pool: CandidatePool) -> Tensor:
         return loss
 
     optimizer.step(closure)
-    result = weight.detach()
-    # The model's weight is what the others are relative to: it has to be positive, also
-    # where the model has learned nothing.
-    result[0] = result[0].clamp(min=MIN_MODEL_WEIGHT * float(result.abs().max()))
+    # A part that is the same everywhere has no gradient, and would keep its start.
+    result = torch.where(pool.deviation > 0, weight.detach(), 0)
+    if pool.deviation[0] > 0:
+        # The model's weight is what the others are relative to: it has to be positive,
+        # also where the model has learned nothing.
+        result[0] = result[0].clamp(min=MIN_MODEL_WEIGHT * float(result.abs().max()))
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.content_digest import check_content, content_digests
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import evaluate
 from mars_pyg.training.seeding import epoch_generator, epoch_seed
@@ -86,11 +88,13 @@ class RecommenderModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note what was trained on, and what it has come to."""
         checkpoint["interactions"] = interactions_digest(self.data)
+        checkpoint["content"] = self._content
         checkpoint["metrics"] = dict(self._validated)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue on other data."""
         check_digest(checkpoint["interactions"], self.data)
+        check_content(checkpoint.get("content"), self.data, [self.recommender])
 
     def on_train_epoch_start(self) -> None:
         """Seed everything that the epoch draws."""
@@ -140,6 +144,11 @@ class RecommenderModule(LightningModule):
         for logger in self.loggers:
             logger.log_metrics(row, step=self.global_step)
             logger.save()
+
+    @cached_property
+    def _content(self) -> dict[str, str]:
+        # Features can be large, and checkpoints are many.
+        return content_digests(self.data, [self.recommender])
 
     def _evaluate(self, split: str) -> dict[str, float]:
         metrics = evaluate(

@@ -20,6 +20,7 @@ from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.item_subset import take_items
 from mars_pyg.training import fit_head_weights
 from mars_pyg.training.candidate_pool import CandidatePool
+from mars_pyg.training.head_weights import maximum_likelihood
 from mars_pyg.user_items import UserItems
 
 
@@ -118,10 +119,67 @@ def test_a_part_that_is_the_same_everywhere_but_for_rounding_has_no_weight(data)
     recommender = HeadedRecommender(BPR(data, embedding_dim=8), data, heads)
     pool = CandidatePool.from_recommender(recommender, data)
     assert (pool.deviation > 0).tolist() == [True, False, True]
-    fit_head_weights(recommender, data)
+    heads[0].parts = ["constant"]
+    weights = fit_head_weights(recommender, data)
     first, second = recommender.head_list()
-    assert first.weight.item() == 0
+    assert first.weight.item() == weights["constant"] == 0
     assert second.weight.item() != 0
+    assert weights["popularity"] != 0
+    assert weights["model"] > 0
+
+
+def test_weights_of_heads_alone_and_of_a_model_that_says_nothing(data):
+    alone = HeadedRecommender(None, data, build_heads(data, heads=["popularity"]))
+    assert list(fit_head_weights(alone, data)) == ["popularity"]
+    base = BPR(data, embedding_dim=8).requires_grad_(False)
+    base.item_embedding.weight.zero_()
+    heads = build_heads(data, heads=["popularity"])
+    recommender = HeadedRecommender(base, data, heads)
+    weights = fit_head_weights(recommender, data)
+    assert weights["model"] == 0
+    assert weights["popularity"] != 0
+
+
+class StepError(Exception):
+    """Raised in the place of a step."""
+
+
+def test_weights_are_fitted_where_the_pool_is(monkeypatch):
+    class Optimizer:
+        def __init__(self, weights, **options):
+            (self.weight,) = weights
+
+        def step(self, closure):
+            assert self.weight.device.type == "meta"
+            assert self.weight.requires_grad
+            raise StepError
+
+    monkeypatch.setattr("torch.optim.LBFGS", Optimizer)
+    with torch.device("meta"):
+        pool = CandidatePool(
+            parts=torch.ones(2, 3, 4),
+            valid=torch.ones(2, 3, dtype=torch.bool),
+            row=torch.zeros(2, dtype=torch.int64),
+            positive=torch.ones(2, 4),
+            found=torch.ones(2, dtype=torch.bool),
+            deviation=torch.ones(4),
+        )
+    with pytest.raises(StepError):
+        maximum_likelihood(pool)
+
+
+@pytest.mark.filterwarnings("ignore:for .*is a no-op")
+def test_heads_are_where_the_base_is(data):
+    base = BPR(data, embedding_dim=8).to("meta")
+    recommender = HeadedRecommender(base, data, build_heads(data))
+    affinity = recommender.heads["affinity"]
+    found = [*recommender.parameters(), *recommender.buffers(), affinity.share]
+    history = recommender.history
+    found += [history.ptr, history.item, affinity._item_values.item]
+    assert {x.device.type for x in found} == {"meta"}
+    # What is loaded is brought there too.
+    recommender.heads.load_state_dict(make_recommender(data).heads.state_dict())
+    assert {x.device.type for x in recommender.buffers()} == {"meta"}
 
 
 def test_the_best_candidates_of_a_pool():
