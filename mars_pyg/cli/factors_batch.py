@@ -73,7 +73,9 @@ def submit(
     """
     settings = make_settings(flags)
     reasoner = settings.reasoner(items, schema, store)
-    contents = reasoner.reader.read(settings.catalogue(items))
+    catalogue = settings.catalogue(items)
+    reasoner.schema.check_id_column(catalogue.id_column)
+    contents = reasoner.reader.read(catalogue)
     options = BatchOptions(
         max_requests=max_requests,
         max_cost=settings.max_cost,

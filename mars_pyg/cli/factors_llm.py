@@ -172,6 +172,7 @@ def assign(
     check_origin(folder, overwrite)
     reasoner = settings.reasoner(items, schema, store)
     catalogue = settings.catalogue(items)
+    reasoner.schema.check_id_column(catalogue.id_column)
     try:
         summary = reasoner.run(catalogue)
     except KeyboardInterrupt:

@@ -55,7 +55,11 @@ def write_profiles(
 
     Returns:
         The number of values that are written.
+
+    Raises:
+        DataError: If a factor has the name of that column.
     """
+    plan.schema.check_id_column(id_column)
     spelling = _spellings(plan, store)
     count = 0
     with (

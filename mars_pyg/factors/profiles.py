@@ -298,9 +298,13 @@ class FactorProfiles:
             item_ids: The catalogue's ids, in the order of the items. Items without a
                 value get no row.
             id_column: The name of the column of the ids. (default: :obj:`"itemID"`)
+
+        Raises:
+            DataError: If a factor has that name.
         """
         import pandas as pd
 
+        self.schema.check_id_column(id_column)
         cells = {name: self.labels(k) for k, name in enumerate(self.factor_names)}
         table = pd.DataFrame(cells, index=self.item_index.unique().numpy())
         table.insert(0, id_column, [item_ids[item] for item in table.index])

@@ -133,6 +133,22 @@ class FactorSchema(BaseModel):
                 field=field or None,
             ) from error
 
+    def check_id_column(self, id_column: str) -> None:
+        """Refuse a column of ids that has the name of a factor.
+
+        Args:
+            id_column: The column of the ids in a table of profiles.
+
+        Raises:
+            DataError: If the table would have two columns of the name.
+        """
+        if any(factor.name == id_column for factor in self.factors):
+            raise DataError(
+                "a factor has the name of the column of the ids",
+                mend="rename the factor in the schema, or the column",
+                field=id_column,
+            )
+
     def write(self, path: str | PathLike[str]) -> None:
         """Write the schema to a json file.
 

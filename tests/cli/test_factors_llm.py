@@ -164,6 +164,13 @@ def test_mistakes_are_said_before_anything_is_paid(
     assert (status, "--concurrency" in err) == (2, True)
     status, _, err = run("factors", "assign", *common, "--base-url=http://a:b@c/v1")
     assert (status, "OPENAI_API_KEY only" in err) == (1, True)
+    text = json.loads(schema.read_text())
+    text["factors"][0]["name"] = "item"
+    clash = items.parent / "clash.json"
+    clash.write_text(json.dumps(text))
+    for command in (["assign"], ["batch", "submit"]):
+        status, _, err = run("factors", *command, str(items), f"--schema={clash}")
+        assert (status, "column of the ids" in err) == (1, True)
     folder = items.parent / "factors"
     folder.mkdir()
     (folder / "profiles.tsv").write_text("by hand")

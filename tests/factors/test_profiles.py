@@ -126,6 +126,9 @@ def test_write_and_read(tmp_path: Path) -> None:
     copy = FactorProfiles.read(tmp_path / "copy.tsv", SCHEMA, ITEMS, "asin")
     assert assignments(copy) == assignments(profiles)
     assert copy.value_names == profiles.value_names
+    name = SCHEMA.factors[0].name
+    with pytest.raises(DataError, match=f"'{name}'.*rename the factor"):
+        profiles.write(tmp_path / "copy.tsv", ITEMS, name)
 
 
 def test_no_assignments(tmp_path: Path) -> None:
