@@ -10,6 +10,7 @@ Others are excerpts, and stay as they are.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import ablations
 import accuracy
 import factor_sources
+import training
 from figures import markdown
 from training_runs import read_records
 
@@ -52,6 +54,8 @@ def record_tables() -> Iterator[str]:
     yield accuracy.table(read_records(accuracy.RESULTS))
     yield accuracy.comparison(accuracy.RESULTS)
     yield accuracy.search_table(read_records(accuracy.SEARCH))
+    times = json.loads(training.RESULTS.read_text())
+    yield training.table(times).partition("\n\n")[0]
     for benchmark in (ablations, factor_sources):
         records = read_records(benchmark.RESULTS)
         for rows, _ in benchmark.summaries(records).values():
