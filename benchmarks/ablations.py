@@ -11,7 +11,6 @@ of MARS with heads, whose weights are fitted anew. Nothing is chosen here.
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from figures import (
     COLOURS,
     MUTED,
     bars,
+    by_dataset,
     drawing,
-    markdown,
+    report_summaries,
     summarize,
-    write_csv,
 )
 from training_runs import (
     Job,
@@ -60,7 +59,8 @@ def main() -> None:
     arguments = parse_arguments()
     if not arguments.table:
         record_jobs(arguments, make_jobs(arguments))
-    report(arguments.output)
+    records = read_records(arguments.output)
+    report_summaries(summaries(records), arguments.output, plot)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -107,28 +107,16 @@ def folder_name(base: str, part: str) -> str:
     return base + "".join(f"_{word}" for word in part.replace("/", "").split())
 
 
-def report(output: Path) -> None:
-    """Print the table of the records, and write it as csv and as a plot."""
-    for dataset, (rows, numbers) in summaries(read_records(output)).items():
-        print(f"{dataset}\n\n{markdown(rows)}\n")
-        stem = output.with_name(f"{output.stem}_{dataset}")
-        write_csv(numbers, stem.with_suffix(".csv"))
-        plot(numbers, dataset, stem.with_suffix(".png"))
-
-
 def summaries(
     records: list[dict[str, Any]],
 ) -> dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Of each dataset a row for each model, as cells of a table and as numbers."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[record["dataset"], record["model"]].append(record)
     result = {}
-    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+    for dataset, groups in by_dataset(records).items():
         rows, numbers = [], []
         for base, models in GROUPS.items():
             for model in models:
-                own = groups.get((dataset, model), [])
+                own = groups.get(model, [])
                 if not own:
                     continue
                 cells, metrics = summarize(own)

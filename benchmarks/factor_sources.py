@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ from accuracy import MODELS, STRUCTURE
 from figures import (
     COLOURS,
     bars,
+    by_dataset,
     drawing,
-    markdown,
+    report_summaries,
     summarize,
-    write_csv,
 )
 from training_runs import (
     Job,
@@ -69,7 +68,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = arguments.runs or Path(temporary)
             record_jobs(arguments, make_jobs(arguments, folder / "profiles"))
-    report(arguments.output)
+    records = read_records(arguments.output)
+    report_summaries(summaries(records), arguments.output, plot)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -154,28 +154,16 @@ def phrases(value: str) -> list[str]:
     return [form for word in words for form in (word, f"{word}s")]
 
 
-def report(output: Path) -> None:
-    """Print the table of the records, and write it as csv and as a plot."""
-    for dataset, (rows, numbers) in summaries(read_records(output)).items():
-        print(f"{dataset}\n\n{markdown(rows)}\n")
-        stem = output.with_name(f"{output.stem}_{dataset}")
-        write_csv(numbers, stem.with_suffix(".csv"))
-        plot(numbers, dataset, stem.with_suffix(".png"))
-
-
 def summaries(
     records: list[dict[str, Any]],
 ) -> dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
     """Of each dataset a row for each source, as cells of a table and as numbers."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[record["dataset"], record["model"]].append(record)
     result = {}
-    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+    for dataset, groups in by_dataset(records).items():
         rows, numbers = [], []
         for model in ("mars", "mars_heads"):
             for source in SOURCES:
-                own = groups.get((dataset, f"{model} {source}"), [])
+                own = groups.get(f"{model} {source}", [])
                 if not own:
                     continue
                 row: dict[str, Any] = {"model": model}

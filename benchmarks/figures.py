@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, stdev
@@ -99,6 +99,34 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [names, ["---"] * len(names)]
     lines += [[str(row.get(name, "")) for name in names] for row in rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def by_dataset(records: list[dict[str, Any]]) -> dict[str, dict[str, list[dict]]]:
+    """The records of each dataset, those of each model together."""
+    groups: dict[str, dict[str, list[dict]]] = {}
+    for record in records:
+        models = groups.setdefault(record["dataset"], {})
+        models.setdefault(record["model"], []).append(record)
+    return groups
+
+
+def report_summaries(
+    summaries: dict[str, tuple[list[dict], list[dict]]],
+    output: Path,
+    plot: Callable[[list[dict], str, Path], None],
+) -> None:
+    """Print a table for each dataset, and write it as csv and as a plot.
+
+    Args:
+        summaries: Of each dataset the rows, as cells of a table and as numbers.
+        output: The file of the records, by which the others are named.
+        plot: Draws the numbers of a dataset into a file.
+    """
+    for dataset, (rows, numbers) in summaries.items():
+        print(f"{dataset}\n\n{markdown(rows)}\n")
+        stem = output.with_name(f"{output.stem}_{dataset}")
+        write_csv(numbers, stem.with_suffix(".csv"))
+        plot(numbers, dataset, stem.with_suffix(".png"))
 
 
 def format_mean(values: Sequence[float]) -> str:
