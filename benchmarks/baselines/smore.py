@@ -21,6 +21,8 @@ from mars_pyg.nn import LightGCN
 
 #: Neighbours of an item by each modality, for Baby.
 NUM_NEIGHBORS = {"image": 40, "text": 15}
+#: Below it the exponentials of InfoNCE may not be finite.
+MIN_TEMPERATURE = 0.02
 #: The name of the fused modality, which no modality can have.
 FUSED = "fused modalities"
 
@@ -84,7 +86,8 @@ class SMORE(LightGCN):
             (default: :obj:`None`)
         dropout (float, optional): Dropout of the preferences. (default: :obj:`0.1`)
         contrastive_weight (float, optional): :math:`\mu`. (default: :obj:`0.01`)
-        temperature (float, optional): Temperature of InfoNCE. (default: :obj:`0.2`)
+        temperature (float, optional): Temperature of InfoNCE, at least 0.02.
+            (default: :obj:`0.2`)
         contrastive_batch_size (int, optional): Size of the groups that are contrasted.
             (default: :obj:`2048`)
         regularization (float, optional): See :class:`~mars_pyg.nn.LightGCN`.
@@ -107,6 +110,10 @@ class SMORE(LightGCN):
         contrastive_batch_size: int = 2048,
         regularization: float = 1e-4,
     ) -> None:
+        if temperature < MIN_TEMPERATURE:
+            raise ValueError(
+                f"'temperature' must be at least {MIN_TEMPERATURE} (got {temperature})"
+            )
         super().__init__(data, embedding_dim, num_layers, regularization)
         self.modalities = register_features(self, data)
         self.num_item_layers = num_item_layers
@@ -146,7 +153,8 @@ class SMORE(LightGCN):
     ) -> dict[str, Tensor]:
         """The losses of a batch of triplets; see :class:`~mars_pyg.nn.Recommender`."""
         behavior = super().forward()
-        side = self._side(behavior)
+        # The scores of a batch read no other users, who are most of the rows.
+        side = self._side(behavior, user.unique())
         users, items = (e + s for e, s in zip(behavior, side, strict=True))
         tables = [self.item_embedding.weight]
         bpr = self._bpr_loss((users, items), user, positive, negative, tables)
@@ -175,33 +183,40 @@ class SMORE(LightGCN):
             for name, spectrum in {**spectra, FUSED: product}.items()
         }
 
-    def _side(self, behavior: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        r"""What content adds, :math:`\mathbf{s}`, ``[U, d]`` and ``[N, d]``."""
+    def _side(
+        self, behavior: tuple[Tensor, Tensor], user: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        r"""What content adds, :math:`\mathbf{s}`, ``[U, d]`` and ``[N, d]``.
+
+        With distinct users ``user`` it is computed for these, and zero for others.
+        """
         graphs, interactions = self.graphs()["items"], self._interactions()
+        if user is None:
+            user = torch.arange(self.num_users, device=behavior[0].device)
         both = {}
         for name, z in self.fuse().items():
             h = self.item_embedding.weight * self.gates[name](z).sigmoid()
             for _ in range(self.num_item_layers):
                 h = graphs[name].matmul(h)
-            both[name] = torch.cat([interactions.matmul(h), h])
-        e, fused = torch.cat(behavior), both[FUSED]
+            both[name] = torch.cat([interactions.matmul(h)[user], h])
+        e, fused = torch.cat([behavior[0][user], behavior[1]]), both[FUSED]
         side = torch.zeros_like(fused)
         for name, h in both.items():
             if name != FUSED:
                 h = self.attentions[name](fused).softmax(dim=1) * h
             side = side + self.dropout(self.preferences[name](e).sigmoid()) * h
-        users, items = (side / len(both)).split([self.num_users, self.num_items])
-        return users, items
+        rows, items = (side / len(both)).split([user.numel(), self.num_items])
+        return torch.zeros_like(behavior[0]).index_copy(0, user, rows), items
 
     def _contrast(self, side: Tensor, behavior: Tensor, index: Tensor) -> Tensor:
         """InfoNCE over the rows of a batch, which is taken in groups."""
         total = side.new_zeros(())
         for group in index.split(self.contrastive_batch_size):
-            first = F.normalize(side[group], dim=1)
+            first = F.normalize(side[group], dim=1) / self.temperature
             second = F.normalize(behavior[group], dim=1)
-            own = torch.arange(group.numel(), device=group.device)
-            logits = first @ second.t() / self.temperature
-            total = total + F.cross_entropy(logits, own, reduction="sum")
+            # No logit is above 1 / temperature: no largest has to be subtracted.
+            others = (first @ second.t()).exp().sum(dim=1).log()
+            total = total + (others - (first * second).sum(dim=1)).sum()
         return total / max(index.numel(), 1)
 
     def _item_graphs(self, num_neighbors: int | None) -> dict[str, SparseMatrix]:

@@ -23,8 +23,9 @@ MAX_EXACT = 50_000
 MAX_SCORES = 2**25
 #: Those of rows with many ties that are ranked at once.
 MAX_TIES = 2**21
-#: Entries of a row that are ranked as a list.
-MAX_LISTED = 64
+#: The largest entries of a row, of which ties are ranked first; twice as many as are
+#: asked for if those are more.
+MIN_LISTED = 32
 #: Similarities that are equal on this grid are ties.
 GRID = 1e-5
 
@@ -204,24 +205,17 @@ def _largest(
     Returns:
         The columns ``[B, k]``, of the largest entry first.
     """
-    least = score.topk(k, dim=1).values[:, -1:]
-    # What is rounded to the same as the last of them, or to more.
-    is_near = score >= least - 2 * GRID
-    number = is_near.sum(dim=1)
-    result = number.new_empty(score.size(0), k)
-    # Where there are many ties, whole rows are ranked: that is faster than a list.
-    tied = number > max(MAX_LISTED, 4 * k)
-    for rows in tied.nonzero().view(-1).split(max(MAX_TIES // score.size(1), 1)):
+    num_listed = min(max(MIN_LISTED, 2 * k), score.size(1))
+    value, column = score.topk(num_listed, dim=1)
+    key = _keys(value, row_rotation[:, None], column_rotation[column])
+    result = column.gather(1, key.topk(k, dim=1).indices)
+    if num_listed == score.size(1):
+        return result
+    # Beyond a list that ends so near to its k-th entry there may be more ties with it.
+    is_tied = value[:, -1] >= value[:, k - 1] - 2 * GRID
+    for rows in is_tied.nonzero().view(-1).split(max(MAX_TIES // score.size(1), 1)):
         key = _keys(score[rows], row_rotation[rows, None], column_rotation)
         result[rows] = key.topk(k, dim=1).indices
-    is_near[tied], number[tied] = False, 0
-    row, column = is_near.nonzero(as_tuple=True)
-    key = _keys(score[row, column], row_rotation[row], column_rotation[column])
-    order = key.argsort(descending=True)
-    order = order[row[order].argsort(stable=True)]
-    rank = torch.arange(row.numel(), device=row.device)
-    rank -= (number.cumsum(0) - number)[row]
-    result[~tied] = column[order[rank < k]].view(-1, k)
     return result
 
 

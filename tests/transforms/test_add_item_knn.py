@@ -235,16 +235,16 @@ def test_approximate_search_of_few_cells_is_exact() -> None:
     assert torch.equal(*keys)
 
 
-@pytest.mark.parametrize(("max_listed", "max_ties"), [(0, 2**21), (0, 100), (12, 1)])
+@pytest.mark.parametrize(("min_listed", "max_ties"), [(0, 2**21), (0, 100), (12, 1)])
 def test_how_ties_are_ranked_does_not_matter(
-    monkeypatch: pytest.MonkeyPatch, max_listed: int, max_ties: int
+    monkeypatch: pytest.MonkeyPatch, min_listed: int, max_ties: int
 ) -> None:
     generator = torch.Generator().manual_seed(1)
     x = torch.eye(4)[torch.randint(4, (40,), generator=generator)]
     x[:15] = torch.randn(15, 4, generator=generator)
     data = catalogue(x_text=x)
     edge_index = knn(data, k=3, block_size=7)
-    monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MAX_LISTED", max_listed)
+    monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MIN_LISTED", min_listed)
     monkeypatch.setattr("mars_pyg.transforms.add_item_knn.MAX_TIES", max_ties)
     assert torch.equal(knn(data, k=3, block_size=7), edge_index)
 

@@ -115,6 +115,11 @@ def test_batches_are_contrasted_in_groups(model: SMORE, data: HeteroData) -> Non
     torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
 
 
+def test_a_temperature_whose_exponentials_overflow_is_refused(data: HeteroData) -> None:
+    with pytest.raises(ValueError, match=r"'temperature' must be at least 0.02"):
+        SMORE(data, temperature=0.001)
+
+
 def test_a_wave_is_filtered_by_its_own_weight(model: SMORE, data: HeteroData) -> None:
     # The rows are waves of frequency one, and the filter halves and turns it.
     place = torch.arange(SIZE).double()
