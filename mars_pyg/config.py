@@ -173,9 +173,12 @@ class TrainConfig(
 
     def _absolute_paths(self) -> dict[str, Any]:
         """The paths of the data that is used."""
-        if self.dataset == SYNTHETIC:
-            return {}
         paths: dict[str, Any] = {}
+        text_model = Path(self.text_model).expanduser()
+        if text_model.is_dir():
+            paths["text_model"] = str(text_model.absolute())
+        if self.dataset == SYNTHETIC:
+            return paths
         if self.dataset in CATEGORIES:
             paths["root"] = self.root.expanduser().resolve()
         else:

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mars_pyg.user_items import INTERACTS
+from mars_pyg.user_items import EDGE_NAMES, INTERACTS
 
 
 def take_items(data: HeteroData, item: Tensor) -> HeteroData:
     """Take some of the items, with their values and interactions.
 
-    All users and values stay. Graphs between items are left out.
+    All users and values stay. Graphs between items, and what else interactions have
+    than their items, are left out.
 
     Args:
         data: The graph.
@@ -38,7 +39,8 @@ def take_items(data: HeteroData, item: Tensor) -> HeteroData:
             kept = place[owner] >= 0
             edges = torch.stack([place[owner[kept]], value[kept]])
             result[edge_type].edge_index = edges
-    for name, (user, chosen) in data[INTERACTS].items():
+    for name in set(EDGE_NAMES.values()) & set(data[INTERACTS].keys()):
+        user, chosen = data[INTERACTS][name]
         kept = place[chosen] >= 0
         edges = torch.stack([user[kept], place[chosen[kept]]])
         result[INTERACTS][name] = edges

@@ -11,9 +11,9 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.item_values import item_value_edges
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.evaluation import rank
-from mars_pyg.user_items import UserItems
+from mars_pyg.user_items import UserItems, splits_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def recommend(
     users: Sequence[str],
     k: int = 10,
     *,
-    splits: Sequence[str] = ("train", "val", "test"),
+    splits: Sequence[str] | None = None,
     chunk_size: int = 1024,
 ) -> dict[str, list[Recommendation]]:
     r"""Recommends items to users, and lists what they share with the users' histories.
@@ -70,16 +70,18 @@ def recommend(
         users: Ids of users in the catalogue.
         k: Number of items per user; all items where there are fewer.
             (default: :obj:`10`)
-        splits: The splits that make up a history.
-            (default: :obj:`("train", "val", "test")`)
+        splits: The splits that make up a history. (default: :obj:`None`, those that
+            there are)
         chunk_size: Number of users that are scored at once. (default: :obj:`1024`)
 
     Returns:
         The recommendations of each user, best first.
 
     Raises:
-        DataError: If a user is not in the catalogue.
+        DataError: If a user is not in the catalogue, or the graph has other numbers of
+            users or items than the model.
     """
+    check_graph(recommender, data)
     index = {name: position for position, name in enumerate(data["user"].id)}
     for name in users:
         if name not in index:
@@ -89,6 +91,7 @@ def recommend(
                 field="user",
             )
     wanted = list(dict.fromkeys(users))
+    splits = splits_of(data) if splits is None else splits
     history = UserItems.from_data(data, *splits).to(torch.device("cpu"))
     item_values = _values_of_items(data)
     result: dict[str, list[Recommendation]] = {}

@@ -78,7 +78,8 @@ def load_data(config: TrainConfig) -> HeteroData:
         )
     wanted = config.modalities
     texts = data["item"].get("text", [])
-    if (wanted is None or "text" in wanted) and any(text.strip() for text in texts):
+    is_wanted = similarity or wanted is None or "text" in wanted
+    if is_wanted and any(text.strip() for text in texts):
         stored = isinstance(dataset, GraphDataset)
         cache_dir = dataset.processed_dir if stored else None
         data = AddTextFeatures(config.text_model, cache_dir)(data)

@@ -157,6 +157,11 @@ def check_digest(digest: str, data: HeteroData) -> None:
         )
 
 
+def splits_of(data: HeteroData) -> tuple[str, ...]:
+    """The names of the splits that there are."""
+    return tuple(s for s, name in EDGE_NAMES.items() if name in data[INTERACTS])
+
+
 def split_edges(data: HeteroData, split: str) -> Tensor:
     """Get the user and item indices ``[2, E]`` of a split.
 

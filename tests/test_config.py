@@ -104,6 +104,11 @@ def test_resolved_paths_hold_from_any_folder(
     own = make_config({"dataset": "shop", "profiles": "mine"}).resolve()
     assert own.dataset == str(tmp_path / "shop")
     assert own.profiles == tmp_path / "mine"
+    # A text model is a folder, or else the name of one that is loaded from elsewhere.
+    assert make_config({"text_model": "encoder"}).resolve().text_model == "encoder"
+    (tmp_path / "encoder").mkdir()
+    found = make_config({"text_model": "encoder"}).resolve().text_model
+    assert found == str(tmp_path / "encoder")
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,11 @@ def test_catalogue_without_values_and_titles(data: HeteroData) -> None:
 def test_unknown_user(data: HeteroData, model: LightGCN) -> None:
     with pytest.raises(DataError, match=r"no user 'nobody'.*Mend"):
         recommend(model, data, ["nobody"])
+
+
+def test_the_splits_are_those_that_there_are(data: HeteroData, model: LightGCN) -> None:
+    some = data.clone()
+    del some[INTERACTS].test_edge_index
+    user = some["user"].id[:5]
+    expected = recommend(model, data, user, splits=("train", "val"))
+    assert recommend(model, some, user) == expected

@@ -10,7 +10,13 @@ import torch
 
 from mars_pyg import EASE, DataError, HeadedRecommender, evaluate
 from mars_pyg.config import make_config
-from mars_pyg.runs import load_run, newest_run, train
+from mars_pyg.runs import (
+    build_recommender,
+    load_data,
+    load_run,
+    newest_run,
+    train,
+)
 
 KEYS = {
     "num_users": 60,
@@ -217,3 +223,18 @@ def test_defaults_of_heads() -> None:
     plain = make_config({"model": "lightgcn"}).resolve()
     assert plain.heads == []
     assert plain.ease_l2 is None
+
+
+def test_similarity_reads_texts_that_the_model_does_not() -> None:
+    config = make_config({**KEYS, "model": "mars", "modalities": ["id"]})
+    data = load_data(config)
+    assert "similarity" in config.head_names
+    assert "x_text" in data["item"]
+    assert build_recommender(config, data).content_modalities == []
+
+
+def test_an_ease_that_cannot_be_solved_is_said(tmp_path: Path) -> None:
+    keys = {"num_users": 5, "num_items": 40, "model": "none", "heads": "ease"}
+    keys |= {"ease_l2": 1e-30, "ease_clique_weight": 0.0}
+    with pytest.raises(DataError, match="EASE cannot be solved with an L2 weight"):
+        train(make_config(keys), tmp_path / "run", progress=False)

@@ -14,7 +14,7 @@ from mars_pyg.explanations.counterfactual import ranks_without
 from mars_pyg.explanations.explanation import Counterfactual, Explanation, Reason
 from mars_pyg.explanations.reasons import head_reasons, term_reasons
 from mars_pyg.heads import HeadedRecommender, ScoreHead
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import Recommender, check_graph, check_inner_product
 from mars_pyg.training.evaluation import compute_representations, inference, rank
 from mars_pyg.user_items import UserItems
 
@@ -43,9 +43,16 @@ class ScoreExplainer:
             (:class:`~mars_pyg.heads.HeadedRecommender`) or without; its mode (training
             or not) is left as it was.
         data: The graph that the recommender was made for.
+
+    Raises:
+        DataError: If the graph has other numbers of users or items.
+        ValueError: If the recommender scores in a way of its own.
     """
 
     def __init__(self, recommender: Recommender, data: HeteroData) -> None:
+        check_graph(recommender, data)
+        if not isinstance(recommender, HeadedRecommender):
+            check_inner_product(recommender)
         self.recommender = recommender
         self.data = data
         self.catalogue = Catalogue(data)

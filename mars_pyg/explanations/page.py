@@ -17,7 +17,7 @@ from mars_pyg.explanations.taste import FactorTaste, Tastes
 from mars_pyg.explanations.text import counterfactual_sentence, signed, split_reasons
 from mars_pyg.files import atomic_path
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.user_items import UserItems
+from mars_pyg.user_items import UserItems, splits_of
 
 #: How the page speaks of the user.
 WHOSE = "their"
@@ -93,7 +93,7 @@ def write_page(
     users: Sequence[str],
     *,
     k: int = 10,
-    splits: Sequence[str] = ("train", "val", "test"),
+    splits: Sequence[str] | None = None,
 ) -> None:
     """Write a page of users' recommendations; see :func:`render_page`.
 
@@ -119,7 +119,7 @@ def render_page(
     users: Sequence[str],
     *,
     k: int = 10,
-    splits: Sequence[str] = ("train", "val", "test"),
+    splits: Sequence[str] | None = None,
 ) -> str:
     """Show users' recommendations, and why they are recommended, as one html page.
 
@@ -134,8 +134,8 @@ def render_page(
         data: The graph that the recommender was made for.
         users: Ids of users in the catalogue.
         k: Number of items per user. (default: :obj:`10`)
-        splits: The splits whose items are not recommended.
-            (default: :obj:`("train", "val", "test")`)
+        splits: The splits whose items are not recommended. (default: :obj:`None`, those
+            that there are)
 
     Raises:
         DataError: If a user is not in the catalogue.
@@ -144,6 +144,7 @@ def render_page(
 
     explainer = ScoreExplainer(recommender, data)
     tastes = Tastes(explainer.catalogue, explainer.history)
+    splits = splits_of(data) if splits is None else splits
     known = UserItems.from_data(data, *splits)
     sections = [
         _section(explainer, tastes, known, user, k, splits)

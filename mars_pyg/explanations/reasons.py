@@ -71,6 +71,8 @@ def head_reasons(
         pair, seen, entries = head.contributions(history, row, item)
         sizes = (entries.double() * weight).tolist()
         for place, other, size in zip(pair.tolist(), seen.tolist(), sizes, strict=True):
+            if size == 0:
+                continue
             title = values.catalogue.titles[other]
             name = values.catalogue.item_ids[other]
             yield place, HistoryReason(head.name, size, name, title)

@@ -6,11 +6,15 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads.score_head import ScoreHead
-from mars_pyg.modalities import feature_modalities, unit_features
+from mars_pyg.modalities import check_features, feature_modalities, unit_features
 from mars_pyg.user_items import UserItems
+
+#: Numbers of features that are multiplied at once.
+MAX_FEATURES = 2**22
 
 
 class ContentSimilarity(ScoreHead):
@@ -32,6 +36,7 @@ class ContentSimilarity(ScoreHead):
             the items; a row of zeros is a missing one.
 
     Raises:
+        DataError: If features are not a finite row for each item.
         ValueError: If the items have no features.
     """
 
@@ -47,7 +52,7 @@ class ContentSimilarity(ScoreHead):
         super().__init__([f"{modality} similarity" for modality in modalities])
         self.modalities = modalities
         for modality in modalities:
-            unit = unit_features(data["item"][f"x_{modality}"])
+            unit = unit_features(_features_of(data, modality))
             self.register_buffer(f"x_{modality}", unit, persistent=False)
 
     def score(self, history: UserItems) -> Tensor:
@@ -69,10 +74,12 @@ class ContentSimilarity(ScoreHead):
         parts = []
         for x in self._features():
             total, number = self._totals(history, x)
-            summed = (total[row] * x[item]).sum(dim=1)
-            count = number[row, 0]
+            size = max(1, MAX_FEATURES // max(x.size(1), 1))
+            pairs = zip(row.split(size), item.split(size), strict=True)
+            products = [(total[r] * x[i]).sum(dim=1) for r, i in pairs]
+            summed, count = torch.cat(products), number[row, 0]
             if leave_out is not None:
-                own = x[item].square().sum(dim=1) * leave_out
+                own = x.square().sum(dim=1)[item] * leave_out
                 summed = summed - own
                 # A known item has a length of one.
                 count = count - (own > 0).to(count.dtype)
@@ -87,7 +94,7 @@ class ContentSimilarity(ScoreHead):
         head = self._like(type(self)(data))
         for modality in self.modalities:
             known = self.get_buffer(f"x_{modality}")
-            raw = data["item"][f"x_{modality}"]
+            raw = _features_of(data, modality)
             unit = unit_features(raw, num_items=known.size(0)).to(known)
             unit[: known.size(0)] = known
             head.register_buffer(f"x_{modality}", unit, persistent=False)
@@ -103,15 +110,21 @@ class ContentSimilarity(ScoreHead):
 
     def _totals(self, history: UserItems, x: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the features of each history, and of how many items."""
-        rows = x[history.item]
-        total = x.new_zeros(history.num_users, x.size(1))
+        known = (x != 0).any(dim=1, keepdim=True).to(x.dtype)
         number = x.new_zeros(history.num_users, 1)
-        known = (rows != 0).any(dim=1, keepdim=True).to(x.dtype)
-        user = history.rows()
-        return total.index_add(0, user, rows), number.index_add(0, user, known)
+        number.index_add_(0, history.rows(), known[history.item])
+        # The rows of the histories are not copied.
+        total = embedding_bag(history.item, x, history.ptr[:-1], mode="sum")
+        return total, number
 
     def _features(self) -> list[Tensor]:
         return [
             getattr(self, f"x_{modality}").to(self.weight.dtype)
             for modality in self.modalities
         ]
+
+
+def _features_of(data: HeteroData, modality: str) -> Tensor:
+    """The features of the items, as floating point numbers that are finite."""
+    name = f"x_{modality}"
+    return check_features(data["item"][name], name, data["item"].num_nodes)

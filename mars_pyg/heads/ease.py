@@ -14,11 +14,13 @@ from mars_pyg.heads.ease_local import LocalSystems
 from mars_pyg.heads.item_kernel import ItemKernel
 from mars_pyg.heads.row_search import find_entries
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.heads.splitting import split_by_count
+from mars_pyg.kernels.precision import sum_dtype
 from mars_pyg.user_items import UserItems
 
 SOLVERS = ("auto", "dense", "local")
-#: Entries that are added up at once.
-MAX_ENTRIES = 2**22
+#: Entries that are added up at once, and those that are searched for.
+MAX_ENTRIES, MAX_SEARCHED = 2**22, 2**20
 #: Items that the local form solves over for a new item, and those of a value that are
 #: among them: an item without interactions is reached through its values alone.
 NEW_ITEM_NEIGHBORS = 256
@@ -121,6 +123,7 @@ class EASE(ScoreHead):
 
         Raises:
             MemoryError: If the dense form was asked for, and does not fit the memory.
+            ValueError: If :math:`\lambda` is too small for the precision.
         """
         kernel = ItemKernel.from_data(data, self.l2, self.clique_weight)
         solver = self.solver
@@ -141,18 +144,15 @@ class EASE(ScoreHead):
             data: The graph of the same items.
         """
         head = self._empty(self.num_items)
-        head.fit(data, self.value.dtype)
+        head.fit(data, sum_dtype(self.value.dtype))
         return self._like(head)
 
     def score(self, history: UserItems) -> Tensor:
         """Score every item for some users; see :class:`ScoreHead`."""
         score = self.weight.new_zeros(history.num_users * self.num_items)
         count = self.ptr[history.item + 1] - self.ptr[history.item]
-        # As many items of histories at once as have so many entries.
-        part = count.cumsum(0).div_(MAX_ENTRIES, rounding_mode="floor")
-        sizes = part.unique_consecutive(return_counts=True)[1].tolist()
-        parts = (history.rows(), history.item, count)
-        for row, item, number in zip(*(x.split(sizes) for x in parts), strict=True):
+        parts = split_by_count(count, MAX_ENTRIES, history.rows(), history.item, count)
+        for row, item, number in parts:
             place = torch.arange(item.numel(), device=item.device)
             place = place.repeat_interleave(number)
             before = number.cumsum(0) - number
@@ -174,9 +174,13 @@ class EASE(ScoreHead):
 
         The diagonal is zero, so that an item never speaks for itself.
         """
-        pair, _, contribution = self.contributions(history, row, item)
-        total = contribution.new_zeros(item.numel()).index_add_(0, pair, contribution)
-        return total.view(-1, 1)
+        totals = [self.weight.new_empty(0)]
+        count = history.count[row]
+        for rows, items in split_by_count(count, MAX_SEARCHED, row, item):
+            pair, _, contribution = self.contributions(history, rows, items)
+            total = contribution.new_zeros(items.numel())
+            totals.append(total.index_add_(0, pair, contribution))
+        return torch.cat(totals).view(-1, 1)
 
     def contributions(
         self, history: UserItems, row: Tensor, item: Tensor
@@ -208,7 +212,7 @@ class EASE(ScoreHead):
         kernel = ItemKernel.from_data(data, self.l2, self.clique_weight)
         num_items = kernel.num_items
         number = NEW_ITEM_NEIGHBORS
-        systems = LocalSystems(kernel, number, self.value.dtype, number)
+        systems = LocalSystems(kernel, number, sum_dtype(self.value.dtype), number)
         columns = systems.solve(self.num_entries, first=self.num_items)
         # The rows of the new items.
         nothing = csr_array((num_items - self.num_items, self.num_items))
@@ -238,7 +242,8 @@ class EASE(ScoreHead):
         r""":math:`\mathbf{B}`, a scipy csr array."""
         from scipy.sparse import csr_array
 
-        parts = self.value, self.index, self.ptr
+        value = self.value.to(sum_dtype(self.value.dtype))
+        parts = value, self.index, self.ptr
         shape = self.num_items, self.num_items
         return csr_array(tuple(part.cpu().numpy() for part in parts), shape=shape)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.heads.item_kernel import ItemKernel, singular
 from mars_pyg.heads.item_weights import ItemWeights
 
 #: Up to so many items the closed form is taken unless another one is asked for.
@@ -41,6 +41,9 @@ def closed_form(kernel: ItemKernel, num_entries: int | None, dtype: torch.dtype)
 
     Returns:
         :math:`\mathbf{B}`, a scipy csc array.
+
+    Raises:
+        ValueError: If the regularisation is too weak for the precision.
     """
     num_items = kernel.num_items
     transposed = kernel.interactions.T.tocsr()
@@ -54,7 +57,10 @@ def closed_form(kernel: ItemKernel, num_entries: int | None, dtype: torch.dtype)
             block += kernel.clique_weight * cliques
         matrix[rows] = torch.from_numpy(block)
     matrix.diagonal().add_(kernel.l2)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    try:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    except torch.linalg.LinAlgError as error:
+        raise singular(kernel) from error
     del matrix
     kept = num_items if num_entries is None else min(num_entries, num_items)
     weights = ItemWeights(num_items)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mars_pyg.heads.item_kernel import ItemKernel
+from mars_pyg.heads.item_kernel import ItemKernel, singular
 from mars_pyg.heads.item_weights import ItemWeights
 from mars_pyg.heads.submatrices import Submatrices
 from mars_pyg.user_items import UserItems
@@ -145,7 +145,10 @@ class LocalSystems:
         """The neighbours ``[b, m]`` of a block of items, and their coefficients."""
         neighbor, right = self._neighbors(target, num_candidates)
         # A place without a neighbour is an equation of its own: x = 0.
-        value = torch.linalg.solve(self._matrix(neighbor), right)
+        try:
+            value = torch.linalg.solve(self._matrix(neighbor), right)
+        except torch.linalg.LinAlgError as error:
+            raise singular(self.kernel) from error
         return neighbor.clamp(min=0), value
 
     def _neighbors(self, target: Tensor, num_candidates: int) -> tuple[Tensor, Tensor]:

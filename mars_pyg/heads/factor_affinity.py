@@ -52,7 +52,7 @@ class FactorAffinity(ScoreHead):
     known: Tensor
 
     def __init__(self, data: HeteroData, smoothing: float = 3.0) -> None:
-        edges = item_value_edges(data)
+        edges = item_value_edges(data).cpu()
         if not smoothing > 0:
             raise ValueError(f"'smoothing' must be positive (got {smoothing})")
         store = data["value"]
@@ -60,7 +60,7 @@ class FactorAffinity(ScoreHead):
         self.smoothing = smoothing
         num_items, num_values = data["item"].num_nodes, store.num_nodes
         self._item_values = UserItems.from_edge_index(edges, num_items, num_values)
-        self.register_buffer("factor", store.factor, persistent=False)
+        self.register_buffer("factor", store.factor.cpu(), persistent=False)
         item, value = self._item_values.rows(), self._item_values.item
         per_factor = torch.zeros(num_items, len(self.parts), dtype=torch.int64)
         per_factor.index_put_(
@@ -78,7 +78,7 @@ class FactorAffinity(ScoreHead):
             num_values + len(self.parts),
             torch.cat([mean, torch.ones_like(known_item, dtype=torch.float64)]),
         )
-        train = UserItems.from_data(data, "train")
+        train = UserItems.from_data(data, "train").to(edges.device)
         popularity = torch.bincount(train.item, minlength=num_items)
         count = torch.zeros(num_values, dtype=torch.int64)
         count.index_add_(0, value, popularity[item])
@@ -87,6 +87,8 @@ class FactorAffinity(ScoreHead):
         share = (count + 1).double() / total[self.factor]
         #: :math:`p_v`, the share of a value in its factor ``[V]``, float64.
         self.share = share
+        #: What counts add up to in a factor ``[K]``, int64.
+        self.total = total
 
     def value_counts(self, history: UserItems) -> tuple[Tensor, Tensor, Tensor]:
         r"""Count the values of the items of some users.
@@ -146,9 +148,14 @@ class FactorAffinity(ScoreHead):
     def add_items(self, data: HeteroData) -> Self:
         """A head for more items; see :class:`ScoreHead`.
 
-        The shares of the values change only where there are new ones.
+        The shares of the values stay what they are. A new value, which nobody has
+        chosen, has the share of a count of one, as one is added to each.
         """
-        return self._like(type(self)(data, self.smoothing))
+        head = self._like(type(self)(data, self.smoothing))
+        head.total = torch.where(self.total > 0, self.total, head.total)
+        share = 1 / head.total[head.factor].double()
+        head.share = torch.cat([self.share, share[self.share.numel() :]])
+        return head
 
     def keep_items(self, data: HeteroData, item: Tensor) -> Self:
         """A head for some of the items; see :class:`ScoreHead`."""
@@ -166,7 +173,7 @@ class FactorAffinity(ScoreHead):
         self._item_values = self._item_values.to(device)
         self._columns = tree_map(lambda leaf: leaf.to(device), self._columns)
         # Kept in double precision, whatever the weights are cast to.
-        self.share = self.share.to(device)
+        self.share, self.total = self.share.to(device), self.total.to(device)
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,12 @@ from mars_pyg.heads.score_head import ScoreHead
 from mars_pyg.nn.added_items import check_added_items
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_terms import ItemTerms
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import (
+    Recommender,
+    check_graph,
+    check_inner_product,
+    device_of,
+)
 from mars_pyg.user_items import UserItems
 
 
@@ -35,7 +41,9 @@ class HeadedRecommender(Recommender):
             moved to where the base is.
 
     Raises:
-        ValueError: If there is nothing to score with, or two heads of one class.
+        DataError: If the graph has other numbers of users or items than the base.
+        ValueError: If there is nothing to score with, two heads are of one class, or
+            the base scores in a way of its own.
     """
 
     def __init__(
@@ -44,21 +52,30 @@ class HeadedRecommender(Recommender):
         super().__init__(data["user"].num_nodes, data["item"].num_nodes)
         if base is None and not heads:
             raise ValueError("a base or a head is needed")
+        if base is not None:
+            check_inner_product(base)
+            check_graph(base, data)
         names = [head.name for head in heads]
         if len(set(names)) < len(names):
             raise ValueError(f"'heads' must be of different classes (got {names})")
         self.base = base
         self.heads = torch.nn.ModuleDict(dict(zip(names, heads, strict=True)))
         # A base that was trained is where the trainer has left it.
-        device = next(self.parameters()).device
+        device = device_of(self if base is None else base)
         self.heads.to(device)
         #: The train interactions, a user's history.
         self.history = UserItems.from_data(data, "train").to(device)
 
     @property
     def part_names(self) -> list[str]:
-        """The names of the parts of all heads, in order."""
-        return [name for head in self.head_list() for name in head.parts]
+        """The names of the parts of all heads, in order, each another.
+
+        Where two are the same, as a factor may be named as a head is, or as the
+        recommender is, ``"model"``, the head is named before: ``"affinity: model"``.
+        """
+        parts = [(head.name, name) for head in self.head_list() for name in head.parts]
+        number = Counter(name for _, name in parts) + Counter(["model"])
+        return [f"{head}: {name}" if number[name] > 1 else name for head, name in parts]
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """The base's representations; of no width where there is no base."""

@@ -79,6 +79,14 @@ class ItemKernel:
         return self.interactions.shape[1]
 
 
+def singular(kernel: ItemKernel) -> ValueError:
+    """What to say of a kernel whose regularisation is too weak to solve with."""
+    return ValueError(
+        f"EASE cannot be solved with an L2 weight of {kernel.l2}, whose matrix is "
+        "singular; raise it"
+    )
+
+
 def has_values(data: HeteroData) -> bool:
     """Whether any item has a factor value.
 

@@ -119,7 +119,8 @@ class ScoreOffset:
         user, row = user.unique(return_inverse=True)
         history = self.history.take(user)
         left_out = torch.full_like(row, leave_out, dtype=torch.bool)
-        total = torch.zeros(row.numel())
+        # Whatever the default is, which a trainer in half precision changes.
+        total = torch.zeros(row.numel(), dtype=torch.float32)
         for head in self.heads:
             total += head(history, row, item, left_out)
         fold = self.fold[user][row]
@@ -127,7 +128,7 @@ class ScoreOffset:
             mine = (fold == number).nonzero().view(-1)
             for head in heads:
                 score = head(history, row[mine], item[mine], left_out[mine])
-                total.index_add_(0, mine, score)
+                total.index_add_(0, mine, score.to(total.dtype))
         return total
 
     def _places(self, user: Tensor, item: Tensor) -> Tensor:

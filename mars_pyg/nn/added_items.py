@@ -10,7 +10,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_similarity import similar_items
 from mars_pyg.nn.item_terms import ItemTerms, Term
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import Recommender, check_inner_product, device_of
 from mars_pyg.user_items import UserItems, split_edges
 
 #: Number of items that represent a new one.
@@ -35,12 +35,16 @@ class AddedItems(Recommender):
         base (Recommender): The recommender of the items before.
         neighbor (torch.Tensor): Items of the recommender ``[M, k]``, int64.
         like (torch.Tensor): Which of them the new items are like ``[M, k]``, bool.
+
+    Raises:
+        ValueError: If the recommender scores in a way of its own.
     """
 
     neighbor: Tensor
     like: Tensor
 
     def __init__(self, base: Recommender, neighbor: Tensor, like: Tensor) -> None:
+        check_inner_product(base)
         super().__init__(base.num_users, base.num_items + neighbor.size(0))
         self.base = base
         self.register_buffer("neighbor", neighbor)
@@ -62,7 +66,7 @@ class AddedItems(Recommender):
         """
         check_added_items(base, data)
         neighbor, like = similar_items(data, base.num_items, k)
-        device = next(base.parameters()).device
+        device = device_of(base)
         return cls(base, neighbor.to(device), like.to(device)).train(base.training)
 
     def forward(self) -> tuple[Tensor, Tensor]:

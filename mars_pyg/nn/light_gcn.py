@@ -106,9 +106,10 @@ class LightGCN(Recommender):
     def user_without_items(self, user: int, item: Tensor) -> Tensor | None:
         """A user without each of some items; see :class:`Recommender`.
 
-        The embeddings stay as they were learned, and are propagated anew.
+        The embeddings stay as they were learned, and are propagated anew. Of a subclass
+        whose :meth:`forward` is another it is not known: its users may be other ones.
         """
-        if self.num_layers == 0:
+        if self.num_layers == 0 or not self._has_propagated_users():
             return None
         return user_without_items(
             user,
@@ -118,6 +119,10 @@ class LightGCN(Recommender):
             self._interactions(),
             self.num_layers,
         )
+
+    def _has_propagated_users(self) -> bool:
+        """Whether the users of :meth:`forward` are what the propagation brings."""
+        return type(self).forward is LightGCN.forward
 
     def fit_fold_in(
         self, representations: tuple[Tensor, Tensor], history: UserItems

@@ -179,7 +179,17 @@ class MARS(LightGCN):
         )
         #: The modalities that have a graph, and so a view of their own.
         self.view_modalities = [m for m in self.modalities if self._has_graph(m)]
-        if item_graphs not in ("concat", "none") and not self._has_graph("joint"):
+        has_id_view = self._needs_views() and "id" in self.view_modalities
+        if cooccurrence and (not has_id_view or item_graphs == "concat"):
+            raise ValueError(
+                "'cooccurrence' is the graph of the ID's view, which this model does "
+                "not have; leave it out, or choose another 'fusion' or a view loss, "
+                "the modality 'id', and 'item_graphs' with edges"
+            )
+        has_edges = bool(self.view_modalities)
+        if fusion == "joint":
+            has_edges = self._has_graph("joint")
+        if item_graphs not in ("concat", "none") and not has_edges:
             raise ValueError(
                 f"'item_graphs={item_graphs!r}' has no edges to run over: there is "
                 f"none among 'modalities={self.modalities}'; choose others, or "
@@ -243,6 +253,9 @@ class MARS(LightGCN):
         user, item = super().forward()
         content = self.item_content()
         return user, item if content is None else item + content
+
+    def _has_propagated_users(self) -> bool:
+        return type(self).forward is MARS.forward
 
     def item_terms(self) -> ItemTerms:
         """The items, split by their graphs; see :class:`Recommender`."""

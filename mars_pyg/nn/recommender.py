@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import chain
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.errors import DataError
 from mars_pyg.nn.fold_in import FoldIn
 from mars_pyg.nn.item_terms import ItemTerms, Term
 from mars_pyg.user_items import UserItems
@@ -148,3 +150,42 @@ class Recommender(torch.nn.Module, ABC):
         from mars_pyg.nn.added_items import AddedItems
 
         return AddedItems.from_data(self, data)
+
+
+def device_of(module: torch.nn.Module) -> torch.device:
+    """The device of a module's parameters or buffers; the CPU where it has none."""
+    tensor = next(chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def check_inner_product(recommender: Recommender) -> None:
+    """Refuse a recommender whose scores are not what its representations say.
+
+    Raises:
+        ValueError: If its class has a :meth:`~Recommender.score` of its own.
+    """
+    if type(recommender).score is not Recommender.score:
+        raise ValueError(
+            f"{type(recommender).__name__} scores in a way of its own, and not by an "
+            "inner product of representations: its scores have no parts, and nothing "
+            "can be added to them; give it representations whose inner product they are"
+        )
+
+
+def check_graph(recommender: Recommender, data: HeteroData) -> None:
+    """Refuse a graph of other users or items than a recommender's.
+
+    Raises:
+        DataError: If their numbers differ.
+    """
+    for kind, number in (
+        ("user", recommender.num_users),
+        ("item", recommender.num_items),
+    ):
+        if data[kind].num_nodes != number:
+            raise DataError(
+                f"there are {data[kind].num_nodes} {kind}s, the recommender has "
+                f"{number}",
+                mend="give the graph that the recommender was made for",
+                field=kind,
+            )

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.heads import ScoreHead
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.serving.folder import (
     MANIFEST,
     Catalogue,
@@ -22,9 +22,9 @@ from mars_pyg.serving.folder import (
     write_folder,
 )
 from mars_pyg.serving.retrieval_index import RetrievalIndex
-from mars_pyg.serving.top_k import known_items, write_top_k
+from mars_pyg.serving.top_k import write_top_k
 from mars_pyg.training.evaluation import compute_representations
-from mars_pyg.user_items import UserItems
+from mars_pyg.user_items import UserItems, splits_of
 
 #: The folder of the best items within the folder of an export.
 TOP_K = "top_k"
@@ -121,9 +121,11 @@ def fold(recommender: Recommender, data: HeteroData) -> Exported:
         data: The graph that it was trained on.
 
     Raises:
+        DataError: If the graph has other numbers of users or items.
         ValueError: If the recommender cannot be folded.
         FloatingPointError: If its representations are not numbers.
     """
+    check_graph(recommender, data)
     index = RetrievalIndex.from_recommender(recommender, data)
     representation = compute_representations(recommender)[0].cpu()
     if not (index.dense.isfinite().all() and representation.isfinite().all()):
@@ -135,7 +137,7 @@ def fold(recommender: Recommender, data: HeteroData) -> Exported:
         index=index,
         representation=representation,
         train=UserItems.from_data(data, "train"),
-        seen=known_items(data),
+        seen=UserItems.from_data(data, *splits_of(data)),
         catalogue=Catalogue.from_data(data),
     )
 

@@ -21,7 +21,7 @@ from mars_pyg.heads import (
 )
 from mars_pyg.item_values import count_values, item_value_edges
 from mars_pyg.nn.fold_in import FoldIn
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import Recommender, check_inner_product
 from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems
 
@@ -377,11 +377,8 @@ def _heads(recommender: Recommender) -> dict[str, ScoreHead]:
         raise ValueError(
             f"the head {unknown[0]!r} cannot be folded; it is none of {known}"
         )
-    if base is not None and type(base).score is not Recommender.score:
-        raise ValueError(
-            f"{type(base).__name__} scores in a way of its own, and not by an inner "
-            "product of representations; it cannot be folded"
-        )
+    if base is not None:
+        check_inner_product(base)
     return heads
 
 

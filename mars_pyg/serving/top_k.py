@@ -15,7 +15,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import rank
-from mars_pyg.user_items import EDGE_NAMES, INTERACTS, UserItems
+from mars_pyg.user_items import UserItems, splits_of
 
 #: Readers of parquet pass over files whose names begin with an underscore.
 PLAN, FINISHED = "_export.json", "_SUCCESS"
@@ -86,7 +86,8 @@ def _rank_parts(
         return
     held: list[tuple[Tensor, ...]] = []
     number, part = 0, 0
-    for chunk in rank(recommender, torch.cat(parts), k, known_items(data)):
+    seen = UserItems.from_data(data, *splits_of(data))
+    for chunk in rank(recommender, torch.cat(parts), k, seen):
         held.append(tuple(x.cpu() for x in chunk))
         number += chunk[0].numel()
         bar.update(chunk[0].numel())
@@ -117,9 +118,3 @@ def _write_part(
     )
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
-
-
-def known_items(data: HeteroData) -> UserItems:
-    """The interactions of all splits that there are."""
-    splits = [s for s, name in EDGE_NAMES.items() if name in data[INTERACTS]]
-    return UserItems.from_data(data, *splits)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.kernels.precision import sum_dtype
+from mars_pyg.nn.recommender import Recommender, check_graph, device_of
 from mars_pyg.user_items import UserItems, split_edges
 
 #: Scores that are held at once, 256 MiB of them in single precision.
@@ -69,6 +70,7 @@ def evaluate(
         raise ValueError(f"'split' must be 'val' or 'test' (got {split!r})")
     if not k or min(k) < 1:
         raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
+    check_graph(recommender, data)
     check_held_out(data, split)
     held_out = UserItems.from_data(data, split)
     user = held_out.count.nonzero().view(-1)
@@ -78,21 +80,23 @@ def evaluate(
         order = torch.randperm(len(user), generator=torch.Generator().manual_seed(0))
         user = user[order[:num_users].sort().values]
     masked = ("train", "val") if mask_validation and split == "test" else ("train",)
-    metrics = LinkPredMetricCollection(
-        {
-            name: metric
-            for cut in sorted(set(k))
-            for name, metric in (
-                (f"recall@{cut}", LinkPredRecall(cut)),
-                (f"ndcg@{cut}", LinkPredNDCG(cut)),
-            )
-        }
-    )
     seen = UserItems.from_data(data, *masked)
-    for chunk, _, item in rank(recommender, user, max(k), seen, chunk_size):
-        held_out, metrics = held_out.to(chunk.device), metrics.to(chunk.device)
-        metrics.update(item, held_out.select(chunk))
-    return {name: float(value) for name, value in metrics.compute().items()}
+    # The metrics add up in the default precision, which a trainer may have set to half.
+    with _default_dtype(sum_dtype(torch.get_default_dtype())):
+        metrics = LinkPredMetricCollection(
+            {
+                name: metric
+                for cut in sorted(set(k))
+                for name, metric in (
+                    (f"recall@{cut}", LinkPredRecall(cut)),
+                    (f"ndcg@{cut}", LinkPredNDCG(cut)),
+                )
+            }
+        )
+        for chunk, _, item in rank(recommender, user, max(k), seen, chunk_size):
+            held_out, metrics = held_out.to(chunk.device), metrics.to(chunk.device)
+            metrics.update(item, held_out.select(chunk))
+        return {name: float(value) for name, value in metrics.compute().items()}
 
 
 def evaluate_users(
@@ -119,6 +123,7 @@ def evaluate_users(
     Raises:
         DataError: If the split is missing or empty.
     """
+    check_graph(recommender, data)
     check_held_out(data, split)
     held_out = UserItems.from_data(data, split).to(torch.device("cpu"))
     user = held_out.count.nonzero().view(-1)
@@ -239,7 +244,7 @@ def inference(recommender: Recommender) -> Iterator[None]:
     Args:
         recommender: The model; its mode (training or not) is brought back.
     """
-    device = next(recommender.parameters()).device
+    device = device_of(recommender)
     training = recommender.training
     recommender.eval()
     try:
@@ -247,3 +252,13 @@ def inference(recommender: Recommender) -> Iterator[None]:
             yield
     finally:
         recommender.train(training)
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)

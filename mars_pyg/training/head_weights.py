@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads import HeadedRecommender
+from mars_pyg.heads.new_items import NewItems
 from mars_pyg.training.candidate_pool import CandidatePool
 from mars_pyg.training.evaluation import check_held_out
 
@@ -47,18 +48,23 @@ def fit_head_weights(
 
     Raises:
         DataError: If the data has no validation interactions.
+        ValueError: If the recommender has new items; see
+            :meth:`HeadedRecommender.add_items`.
     """
     check_held_out(data, "val")
+    if NewItems.name in recommender.heads:
+        raise ValueError(
+            "the weights of a recommender with new items cannot be fitted, as nobody "
+            "has chosen these; fit them first, then 'add_items'"
+        )
     pool = CandidatePool.from_recommender(
         recommender, data, num_users=num_users, num_candidates=num_candidates
     )
     weight = fit_pool(pool, num_candidates)
     _set_weights(recommender, pool.to_raw(weight))
     names = ["model", *recommender.part_names]
-    weights = dict(zip(names, weight.tolist(), strict=True))
-    if recommender.base is None:
-        del weights["model"]
-    return weights
+    first = 1 if recommender.base is None else 0
+    return dict(zip(names[first:], weight[first:].tolist(), strict=True))
 
 
 def fit_pool(pool: CandidatePool, num_candidates: int = 100) -> Tensor:

@@ -95,6 +95,11 @@ class RecommenderModule(LightningModule):
         """Refuse to continue on other data."""
         check_digest(checkpoint["interactions"], self.data)
         check_content(checkpoint.get("content"), self.data, [self.recommender])
+        # Lightning would load the weights before it makes the module as precise.
+        for name, tensor in self.state_dict(keep_vars=True).items():
+            if tensor.is_floating_point():
+                saved = checkpoint["state_dict"].get(name, tensor)
+                tensor.data = tensor.data.to(saved.dtype)
 
     def on_train_epoch_start(self) -> None:
         """Seed everything that the epoch draws."""

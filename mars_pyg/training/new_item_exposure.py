@@ -44,6 +44,7 @@ def fit_new_item_weight(
     takes. So :math:`b` is a quantile of :math:`t`. Nothing that is known of the new
     items is read but what they are described by: those taken out are drawn among items
     with factor values, and features of a modality, where most of the new ones have
+    them, and keep values of a factor, and features, as seldom as the new ones have
     them. Validation and test interactions are not read.
 
     Args:
@@ -69,6 +70,7 @@ def fit_new_item_weight(
     before, after = take_items(known, kept), take_items(known, torch.cat([kept, drawn]))
     # Those taken out come last; without their interactions they are new.
     after[INTERACTS].edge_index = before[INTERACTS].edge_index
+    _describe_alike(data, recommender.num_items, after, kept.numel(), generator)
     heads = [
         head.keep_items(before, kept).add_items(after)
         for head in recommender.head_list()
@@ -109,6 +111,59 @@ def _draw(data: HeteroData, popularity: Tensor, generator: torch.Generator) -> T
     number = min(round(SHARE * item.numel()), MAX_ITEMS)
     order = torch.randperm(item.numel(), generator=generator)
     return item[order[:number]].sort().values
+
+
+def _describe_alike(
+    data: HeteroData,
+    num_known: int,
+    after: HeteroData,
+    num_kept: int,
+    generator: torch.Generator,
+) -> None:
+    """Leave the last items of a graph what new items have, and as often.
+
+    Args:
+        data: The graph with the new items after the known ones.
+        num_known: The number of the known ones.
+        after: The graph that is changed, of which the last items stand for new ones.
+        num_kept: The number of the others.
+        generator: What it is drawn with.
+    """
+    # One number an item: those that are described by little lack all of it together.
+    draw = torch.rand(after["item"].num_nodes - num_kept, generator=generator)[:, None]
+
+    def is_left(wanted: Tensor, there: Tensor) -> Tensor:
+        ratio = wanted.double().mean(dim=0) / there.double().mean(dim=0).clamp(min=1e-9)
+        return draw < ratio
+
+    for modality in feature_modalities(data):
+        wanted = (data["item"][f"x_{modality}"][num_known:] != 0).any(dim=1).cpu()
+        x = after["item"][f"x_{modality}"][num_kept:]
+        there = (x != 0).any(dim=1).cpu()
+        left = is_left(wanted[:, None], there[:, None])
+        x.masked_fill_(~left.to(x.device), 0)
+    for edge_type in after.edge_types:
+        if (edge_type[0], edge_type[2]) != ("item", "value"):
+            continue
+        wanted, _ = _has_factor(data, edge_type, num_known)
+        there, factor = _has_factor(after, edge_type, num_kept)
+        edges = after[edge_type].edge_index
+        left = torch.ones(after["item"].num_nodes, there.size(1), dtype=torch.bool)
+        left[num_kept:] = is_left(wanted, there)
+        kept = left[edges[0].cpu(), factor].to(edges.device)
+        after[edge_type].edge_index = edges[:, kept]
+
+
+def _has_factor(
+    data: HeteroData, edge_type: tuple[str, str, str], first: int
+) -> tuple[Tensor, Tensor]:
+    """Which factors the last items have any of ``[M, K]``, and each edge's ``[E]``."""
+    item, value = data[edge_type].edge_index.cpu()
+    store = data["value"]
+    factor = store.factor.cpu()[value]
+    has = torch.zeros(data["item"].num_nodes, len(store.factor_name), dtype=torch.bool)
+    has[item, factor] = True
+    return has[first:], factor
 
 
 def _representations(

@@ -282,3 +282,13 @@ def test_without_any_split_a_user_has_no_history() -> None:
     recommender = make_recommender(data, "none", ["popularity"])
     (first, *_) = explain(recommender, data, data["user"].id[0], k=3, splits=())
     assert [reason.source for reason in first.reasons] == ["popularity"]
+
+
+def test_an_ease_of_no_weight_has_no_reasons(data):
+    recommender = HeadedRecommender(
+        BPR(data, 4), data, [EASE(data["item"].num_nodes, 5.0).fit(data)]
+    )
+    recommender.heads["ease"].weight.data.zero_()
+    (found, *_) = explain(recommender, data, data["user"].id[0], k=3)
+    assert not [r for r in found.reasons if isinstance(r, HistoryReason)]
+    assert total(found) == pytest.approx(found.score, abs=1e-5)

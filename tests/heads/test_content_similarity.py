@@ -4,7 +4,7 @@ import pytest
 import torch
 from factor_data import make_data
 
-from mars_pyg import ContentSimilarity
+from mars_pyg import ContentSimilarity, DataError
 from mars_pyg.user_items import UserItems
 
 
@@ -68,4 +68,28 @@ def test_a_positive_is_left_out_of_its_own_history(data):
 def test_items_without_features_are_refused(data):
     del data["item"].x_text, data["item"].x_image
     with pytest.raises(ValueError, match="AddTextFeatures"):
+        ContentSimilarity(data)
+
+
+def test_pairs_in_many_parts_are_the_same(data, monkeypatch):
+    head = ContentSimilarity(data)
+    history = UserItems.from_data(data, "train")
+    row, item = torch.cartesian_prod(torch.arange(4), torch.arange(5)).t()
+    whole = head.pair_parts(history, row, item)
+    monkeypatch.setattr("mars_pyg.heads.content_similarity.MAX_FEATURES", 1)
+    assert torch.equal(head.pair_parts(history, row, item), whole)
+    assert head.pair_parts(history, row[:0], item[:0]).shape == (0, 2)
+
+
+def test_features_of_other_types_are_read_and_broken_ones_refused(data):
+    history = UserItems.from_data(data, "train")
+    x = (data["item"].x_text * 10).round()
+    data["item"].x_text = x
+    expected = ContentSimilarity(data).score(history)
+    for dtype in (torch.float16, torch.int64, torch.float64):
+        data["item"].x_text = x.to(dtype)
+        torch.testing.assert_close(ContentSimilarity(data).score(history), expected)
+    x[2, 1] = torch.nan
+    data["item"].x_text = x
+    with pytest.raises(DataError, match=r"x_text.*item 2 are not finite"):
         ContentSimilarity(data)

@@ -9,7 +9,7 @@ from factor_data import make_data, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mars_pyg import EASE
+from mars_pyg import EASE, AddItems, SyntheticFactorDataset
 from mars_pyg.heads import ease_dense
 from mars_pyg.user_items import UserItems
 
@@ -206,3 +206,36 @@ def test_a_closed_form_beyond_the_memory_is_refused_with_its_need(monkeypatch):
 def test_options_out_of_bounds_are_refused(arguments, name):
     with pytest.raises(ValueError, match=name):
         EASE(3, **arguments)
+
+
+def test_pairs_in_many_parts_are_the_same(monkeypatch):
+    data = SyntheticFactorDataset(20, 30, seed=1)[0]
+    head = EASE(30, 5.0).fit(data)
+    history = UserItems.from_data(data, "train")
+    row, item = torch.cartesian_prod(torch.arange(20), torch.arange(30)).t()
+    whole = head.pair_parts(history, row, item)
+    monkeypatch.setattr("mars_pyg.heads.ease.MAX_SEARCHED", 7)
+    assert torch.equal(head.pair_parts(history, row, item), whole)
+    assert head.pair_parts(history, row[:0], item[:0]).shape == (0, 1)
+
+
+def test_half_precision_takes_new_items():
+    data = SyntheticFactorDataset(20, 30, seed=1)[0]
+    value = data["value"].name[0]
+    factor = data["value"].factor_name[int(data["value"].factor[0])]
+    is_text = 0 in data["item", "text_value", "value"].edge_index[1]
+    modality = "text" if is_text else "image"
+    new = AddItems([{"id": "new", factor: value}], modality=modality)(data.clone())
+    head = EASE(30, 5.0).fit(data)
+    expected = head.add_items(new).score(UserItems.from_data(new, "train"))
+    half = head.bfloat16().add_items(new)
+    found = half.score(UserItems.from_data(new, "train"))
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.05)
+
+
+@pytest.mark.parametrize("solver", ["dense", "local"])
+def test_a_matrix_that_is_singular_is_said(solver):
+    data = make_data(1, 3, [0], [set()] * 3, [(0, 0), (0, 1), (0, 2)])
+    head = EASE(3, 1e-30, 0.0, solver=solver)
+    with pytest.raises(ValueError, match="EASE cannot be solved with an L2 weight"):
+        head.fit(data)

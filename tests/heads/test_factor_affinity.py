@@ -158,3 +158,19 @@ def test_values_of_users_from_edges_as_edge_index() -> None:
     for kind in kinds:
         edge_index = torch.as_tensor(found[kind].edge_index)
         assert torch.equal(edge_index, expected[kind].edge_index)
+
+
+def test_new_values_leave_the_scores_of_known_items():
+    problem = (4, 3, [0, 0, 1], [{0}, {1, 2}, {0, 2}], [(0, 0), (0, 1), (1, 2), (2, 0)])
+    head = FactorAffinity(make_data(*problem)).double().requires_grad_(False)
+    users, _, _, values, train = problem
+    # A new value of the first factor, and an item with it and an old one.
+    more = make_data(users, 5, [0, 0, 1, 0], [*values, {3}, {0, 3}], train)
+    after = head.add_items(more)
+    history = UserItems.from_data(make_data(*problem), "train")
+    longer = UserItems.from_data(more, "train")
+    assert torch.equal(after.score(longer)[:, :3], head.score(history))
+    # Of three train interactions with two values, one is added to each count.
+    assert after.share.tolist() == [*head.share.tolist(), 1 / (4 + 2)]
+    again = after.add_items(more)
+    assert torch.equal(again.share, after.share)

@@ -159,3 +159,17 @@ def test_refusals(data: HeteroData) -> None:
     user, positive, negative = make_triplets(data)
     with pytest.raises(ValueError, match="must hold train interactions"):
         ScoreOffset(data, heads)(user, negative, positive)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_another_default_precision_changes_nothing(
+    data: HeteroData, dtype: torch.dtype
+) -> None:
+    offset = ScoreOffset(data, make_heads(data), 0.5, FOLDS)
+    triplets = make_triplets(data)
+    expected = offset(*triplets)
+    torch.set_default_dtype(dtype)
+    try:
+        assert torch.equal(offset(*triplets), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

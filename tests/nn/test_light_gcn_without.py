@@ -59,3 +59,16 @@ def test_chunks_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_layers_it_takes_another_training() -> None:
     model = BPR(make_data(torch.tensor([[0], [0]])), 3)
     assert model.user_without_items(0, torch.tensor([0])) is None
+
+
+class Projected(LightGCN):
+    """Its users are not those that the propagation brings."""
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        users, items = super().forward()
+        return 2 * users, items
+
+
+def test_users_of_another_forward_are_not_known() -> None:
+    model = Projected(make_data(torch.tensor([[0, 0], [0, 1]])), 3)
+    assert model.user_without_items(0, torch.tensor([0])) is None

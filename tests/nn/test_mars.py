@@ -465,3 +465,35 @@ def test_graphs_are_made_where_the_data_is() -> None:
     expected = make(data)()
     model = make(data.to("cuda")).to("cuda")
     torch.testing.assert_close([x.cpu() for x in model()], list(expected))
+
+
+def test_views_need_edges_of_their_own_alone(data: HeteroData) -> None:
+    other = HeteroData()
+    for name in ("user", "item", "value"):
+        other[name].update(data[name].to_dict())
+    edges = data["item", "text_value", "value"].edge_index
+    other["item", "catalogue_value", "value"].edge_index = edges
+    interacts = "user", "interacts", "item"
+    other[interacts].update(data[interacts].to_dict())
+    # The relation is of no modality: the joint form runs over it, and no view does.
+    keys = {"modalities": ["text"], "item_graphs": "factors"}
+    assert MARS(other, 4, **keys)()[1].isfinite().all()
+    with pytest.raises(ValueError, match="no edges to run over"):
+        MARS(other, 4, **keys, fusion="mean")
+    # And the ID's view runs over co-occurrences, where the joint form has nothing.
+    keys = {"modalities": ["id"], "item_graphs": "structure", "cooccurrence": True}
+    model = make(data, **keys, fusion="mean")
+    assert list(model.views()) == ["id"]
+    assert model()[1].isfinite().all()
+
+
+def test_cooccurrences_that_nothing_reads_are_refused(data: HeteroData) -> None:
+    for keys in (
+        {"view_weight": 0.0},
+        {"view_weight": 0.0, "item_input": "id"},
+        {"modalities": ["text", "image"]},
+        {"item_graphs": "none"},
+        {"item_graphs": "concat"},
+    ):
+        with pytest.raises(ValueError, match="'cooccurrence' is the graph of the ID's"):
+            make(data, cooccurrence=True, **keys)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
+from mars_pyg.heads import HeadedRecommender, Popularity
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training import UserItems, evaluate, evaluate_users, rank
 
@@ -226,3 +227,35 @@ def test_scores_of_many_items_take_bounded_memory(
     assert sizes == [2, 2, 2, 1]
     monkeypatch.setattr("mars_pyg.training.evaluation.MAX_SCORES", 5)
     assert len(list(rank(model, torch.arange(7), 3))) == 7
+
+
+def test_half_precision_as_the_default_changes_no_metric() -> None:
+    generator = torch.Generator().manual_seed(0)
+    num_users, num_items = 3_000, 12
+    scores = torch.rand(num_users, num_items, generator=generator)
+    held_out = [(user, user % num_items) for user in range(num_users)]
+    data = graph(num_users, num_items, [], held_out, [])
+    expected = evaluate(FixedScores(scores), data, "val", k=(5,))
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        found = evaluate(FixedScores(scores), data, "val", k=(5,), chunk_size=8)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+class NoParameters(FixedScores):
+    """What is not learned is a buffer."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__(scores)
+        del self.scores
+        self.register_buffer("scores", scores)
+
+
+def test_a_recommender_needs_no_parameters() -> None:
+    scores = torch.tensor([[1.0, 2.0, 3.0]])
+    data = graph(1, 3, [], [(0, 2)], [])
+    assert evaluate(NoParameters(scores), data, "val", k=(1,))["recall@1"] == 1
+    recommender = HeadedRecommender(NoParameters(scores), data, [Popularity(data)])
+    assert evaluate(recommender, data, "val", k=(1,))["recall@1"] == 1

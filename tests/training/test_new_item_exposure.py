@@ -17,7 +17,12 @@ from mars_pyg import (
 from mars_pyg.heads.build import build_heads
 from mars_pyg.item_subset import take_items
 from mars_pyg.nn import AddedItems
-from mars_pyg.training import fit_new_item_weight, new_item_exposure
+from mars_pyg.training import (
+    fit_head_weights,
+    fit_new_item_weight,
+    new_item_exposure,
+    rank,
+)
 from mars_pyg.user_items import INTERACTS, UserItems
 
 
@@ -78,6 +83,16 @@ def test_items_taken_out_get_the_share_of_places_that_they_had_of_interactions(
     kept = torch.tensor([i for i in range(120) if i not in out.tolist()])
     before, after = take_items(data, kept), take_items(data, torch.cat([kept, out]))
     after[INTERACTS].edge_index = before[INTERACTS].edge_index
+    # Of the new item nothing is known but one factor of the texts.
+    for modality in ("text", "image"):
+        after["item"][f"x_{modality}"][kept.numel() :] = 0
+        item, value = after["item", f"{modality}_value", "value"].edge_index
+        known = data["value"].factor[value] == data["value"].factor_name.index(
+            "product_type"
+        )
+        left = (item < kept.numel()) | (known & (modality == "text"))
+        relation = after["item", f"{modality}_value", "value"]
+        relation.edge_index = torch.stack([item, value])[:, left]
     # The same by a recommender of the items that are left, to which those are added.
     heads = [h.keep_items(before, kept) for h in recommender.head_list()]
     model = None
@@ -134,3 +149,36 @@ def test_where_there_is_nothing_to_learn_from_nothing_is_added():
     recommender = HeadedRecommender(None, data, [Popularity(data)])
     extended = make_data(3, 11, [0], [set()] * 11, pairs)
     assert fit_new_item_weight(recommender, extended) == 0.0
+
+
+@pytest.mark.parametrize("described", [(), ("text",), ("text", "image", "values")])
+def test_items_taken_out_are_described_as_new_ones_are(described):
+    data = SyntheticFactorDataset(800, 200, 8_000, num_factors=3, seed=1)[0]
+    recommender = HeadedRecommender(None, data, build_heads(data))
+    fit_head_weights(recommender, data)
+    # The new items are copies, of which less is known.
+    train = data[INTERACTS].edge_index
+    count = torch.bincount(train[1], minlength=200)
+    copied = torch.randperm(200, generator=torch.Generator().manual_seed(0))[:20]
+    extended = AddItems(
+        [{"id": f"new{i}"} for i in range(20)],
+        features={
+            name: data["item"][f"x_{name}"][copied] * (name in described)
+            for name in ("text", "image")
+        },
+    )(data.clone())
+    if "values" in described:
+        for kind in ("text_value", "image_value"):
+            edges = data["item", kind, "value"].edge_index
+            place = torch.full((200,), -1)
+            place[copied] = torch.arange(200, 220)
+            own = torch.stack([place[edges[0]], edges[1]])[:, place[edges[0]] >= 0]
+            relation = extended["item", kind, "value"]
+            relation.edge_index = torch.cat([edges, own], dim=1)
+    after = recommender.add_items(extended)
+    user = torch.arange(800)
+    seen = UserItems.from_data(extended, "train")
+    items = torch.cat([item for *_, item in rank(after, user, 20, seen)])
+    share = float((items >= 200).double().mean())
+    expected = float(count[copied].sum() / count.sum())
+    assert 0.4 * expected < share < 2.5 * expected

@@ -450,3 +450,16 @@ def test_deterministic_operations(
     finally:
         torch.use_deterministic_algorithms(False)
     assert_same(run, expected)
+
+
+def test_a_run_in_double_precision_goes_on_as_it_was(
+    graph: HeteroData, tmp_path: Path
+) -> None:
+    options = {"max_epochs": 4, "precision": "64-true", "validate_every": 1}
+    expected = train(graph, tmp_path / "whole", **options)
+    train_until_crash(graph, tmp_path / "cut", 2 * STEPS + 1, **options)
+    assert_same(
+        train(graph, tmp_path / "cut", resume=True, seed=1, **options), expected
+    )
+    state = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["state_dict"]
+    assert {x.dtype for x in state.values() if x.is_floating_point()} == {torch.float64}
