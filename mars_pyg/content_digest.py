@@ -127,7 +127,8 @@ def _values(data: HeteroData) -> list[Any]:
 def _features(data: HeteroData, name: str) -> list[Any]:
     store = data["item"]
     if name == "x_text" and "text_encoder" in store and "text" in store:
-        return [store.text_encoder, store.text]
+        encoder = store.get("text_encoder_digest", store.text_encoder)
+        return [encoder, store.text]
     return [store[name]]
 
 

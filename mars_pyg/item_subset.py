@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mars_pyg.user_items import EDGE_NAMES, INTERACTS
+from mars_pyg.user_items import EDGE_NAMES, INTERACTS, splits_of
 
 
 def take_items(data: HeteroData, item: Tensor) -> HeteroData:
@@ -39,7 +39,8 @@ def take_items(data: HeteroData, item: Tensor) -> HeteroData:
             kept = place[owner] >= 0
             edges = torch.stack([place[owner[kept]], value[kept]])
             result[edge_type].edge_index = edges
-    for name in set(EDGE_NAMES.values()) & set(data[INTERACTS].keys()):
+    for split in splits_of(data):
+        name = EDGE_NAMES[split]
         user, chosen = data[INTERACTS][name]
         kept = place[chosen] >= 0
         edges = torch.stack([user[kept], place[chosen[kept]]])

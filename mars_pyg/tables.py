@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mars_pyg.errors import DataError
+from mars_pyg.files import atomic_path
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
+
+logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -20,11 +25,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
     r"""Read a table as columns of strings, where the empty string means missing.
 
-    The kind of file is told by its name: ``.parquet`` or ``.pq``, ``.csv`` (comma, or
-    semicolon or tab where the header has no comma), and anything else is separated by
-    tabs. Text files are UTF-8 with a header, quoted as Python's :mod:`csv` does by
-    default; fields missing at the end of a row are empty.
-    A parquet column of lists becomes one string per row, joined by ``|``.
+    The kind of file is told by its name: ``.parquet`` or ``.pq``, ``.csv`` (comma,
+    semicolon or tab, whichever parts the header into most fields), and anything else
+    is separated by tabs. Text files are UTF-8 with a header, quoted as Python's
+    :mod:`csv` does by default; fields missing at the end of a row are empty.
+    A parquet column of lists becomes one string per row, joined by ``|``. Parquet
+    columns that are no text, such as vectors, are left out, which is logged.
 
     Args:
         path: The file to read.
@@ -35,7 +41,7 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
 
     Raises:
         DataError: If the file is missing, empty, not UTF-8 or not a regular table, or
-            if a column is missing, unnamed or there twice.
+            if a column is missing, unnamed, there twice or, where required, no text.
     """
     file = Path(path)
     if not file.is_file():
@@ -62,6 +68,7 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
             )
     for name in required:
         if name not in names:
+            check_text(name, file)
             raise DataError(
                 f"the column is missing; the header has {', '.join(names)}",
                 mend=f"add the column {name!r} or rename the one that holds it",
@@ -70,6 +77,28 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
                 field=name,
             )
     return frame
+
+
+def write_table(table: DataFrame, path: str | PathLike[str]) -> None:
+    """Write a table as a file that :func:`read_table` understands.
+
+    Args:
+        table: The table; its index is not written.
+        path: The file to write, csv, tsv or parquet by its name; it takes the place of
+            an older one.
+    """
+    with atomic_path(path) as temporary:
+        if is_parquet(path):
+            table.to_parquet(temporary, index=False, compression="zstd")
+            return
+        sign = "," if Path(path).suffix.lower() == ".csv" else "\t"
+        text = table.to_csv(sep=sign, index=False, lineterminator="\n")
+        if "\r" in text:
+            # Unless it is quoted, a carriage return in a cell ends the row.
+            text = table.to_csv(
+                sep=sign, index=False, lineterminator="\n", quoting=csv.QUOTE_ALL
+            )
+        temporary.write_text(text, "utf-8", newline="")
 
 
 def find_table(folder: Path, name: str) -> Path:
@@ -114,11 +143,37 @@ def check_repeated_header(
 def check_column(table: DataFrame, name: str, file: str | PathLike[str]) -> None:
     """Refuse a table without a column."""
     if name not in table.columns:
+        check_text(name, file)
         raise DataError(
             f"the column is missing; there are {', '.join(map(str, table.columns))}",
             mend="name the column that holds it, or add it",
             file=file,
             row=None if is_parquet(file) else 1,
+            field=name,
+        )
+
+
+def check_text(name: str, file: str | PathLike[str] | None) -> None:
+    """Refuse a parquet file's column that :func:`read_table` left out as no text.
+
+    Args:
+        name: A column that the table lacks.
+        file: The file that the table was read from.
+
+    Raises:
+        DataError: If the column is in the file.
+    """
+    if file is None or not is_parquet(file) or not Path(file).is_file():
+        return
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(file)
+    if name in schema.names:
+        raise DataError(
+            f"a column of type {schema.field(name).type} cannot be read as text",
+            mend="store the column as strings, numbers, or lists of strings or of "
+            "whole numbers",
+            file=file,
             field=name,
         )
 
@@ -168,11 +223,10 @@ def row_of(index: int, file: str | PathLike[str] | None = None) -> int:
     """
     if file is None or is_parquet(file):
         return index + 2
-    with open(file, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter=delimiter(file))
+    with _records(file, delimiter(file)) as reader:
         start, seen = 1, -1
         for record in reader:
-            if any(field.strip() for field in record) or len(record) > 1:
+            if not _is_blank(record):
                 if seen == index:
                     return start
                 seen += 1
@@ -192,11 +246,32 @@ def delimiter(path: str | PathLike[str]) -> str:
     """
     if Path(path).suffix.lower() != ".csv":
         return "\t"
-    header = ""
-    if Path(path).is_file():
-        with open(path, encoding="utf-8-sig", errors="replace") as stream:
-            header = stream.readline()
-    return next((sign for sign in ",;\t" if sign in header), ",")
+    if not Path(path).is_file():
+        return ","
+    return max(",;\t", key=lambda sign: _header_size(path, sign))
+
+
+def _header_size(path: str | PathLike[str], sign: str) -> int:
+    """The number of fields of the first line that is not blank."""
+    with _records(path, sign, "replace") as reader:
+        return next((len(record) for record in reader if not _is_blank(record)), 0)
+
+
+def _is_blank(record: list[str]) -> bool:
+    return len(record) < 2 and not any(field.strip() for field in record)
+
+
+@contextmanager
+def _records(
+    path: str | PathLike[str], sign: str, errors: str = "strict"
+) -> Iterator[Any]:
+    """Open a text file as a reader of records, whose fields may have any length."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        with open(path, encoding="utf-8-sig", errors=errors, newline="") as stream:
+            yield csv.reader(stream, delimiter=sign)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _read_text(file: Path) -> DataFrame:
@@ -260,6 +335,26 @@ def _join_lists(column: Any) -> Any:
     return pc.binary_join(pa.array(lists, column.type), "|")
 
 
+def _as_text(column: Any) -> Any:
+    """A parquet column as strings and nulls; :obj:`None` if it cannot be text."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    try:
+        if pa.types.is_nested(kind):
+            # Lists of fractions are vectors, which would be long texts of no use.
+            if pa.types.is_floating(getattr(kind, "value_type", kind)):
+                return None
+            # Lists of other lengths or entries than these cannot be joined.
+            return _join_lists(column.cast(pa.list_(pa.string())))
+        if pa.types.is_floating(kind):
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+        return column.cast(pa.string())
+    except pa.ArrowException:
+        return None
+
+
 def _read_parquet(file: Path) -> DataFrame:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -271,18 +366,13 @@ def _read_parquet(file: Path) -> DataFrame:
         raise DataError(
             f"the file is not parquet: {error}", mend="write it again", file=file
         ) from error
-    columns = {}
+    columns, left_out = {}, []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        try:
-            if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-                column = _join_lists(column)
-            column = column.cast(pa.string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(
-                f"a column of type {column.type} cannot be read as text",
-                mend="store the column as strings, numbers or lists of strings",
-                file=file,
-                field=name,
-            ) from error
-        columns[name] = pc.fill_null(column, "")
+        text = _as_text(column)
+        if text is None:
+            left_out.append(name)
+        else:
+            columns[name] = pc.fill_null(text, "")
+    if left_out:
+        logger.info("%s: columns left out as no text: %s", file, ", ".join(left_out))
     return pa.table(columns).to_pandas().astype(str)

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
+import csv
 import datetime
+import logging
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mars_pyg.errors import DataError
-from mars_pyg.tables import check_repeated_header, read_table, row_of
+from mars_pyg.tables import (
+    check_column,
+    check_repeated_header,
+    read_table,
+    row_of,
+    write_table,
+)
 
 
 def test_read_text(tmp_path: Path) -> None:
@@ -115,7 +124,7 @@ def test_parquet_column_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "table.parquet"
     pq.write_table(pa.table({"nested": [{"a": 1}]}), file)
     with pytest.raises(DataError, match="cannot be read as text") as caught:
-        read_table(file)
+        read_table(file, ["nested"])
     assert caught.value.field == "nested"
 
 
@@ -127,3 +136,88 @@ def test_repeated_header(tmp_path: Path) -> None:
     assert caught.value.row == 4
     file.write_text("a,b\na,1\n")
     check_repeated_header(read_table(file), file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "texts"),
+    [
+        (pa.large_list(pa.large_string()), [["x", "y"], ["x", None]], ["x|y", "x"]),
+        (pa.list_(pa.large_string()), [["x", "y"], None], ["x|y", ""]),
+        (pa.list_(pa.string(), 2), [["x", "y"], None], ["x|y", ""]),
+        (pa.list_(pa.dictionary(pa.int32(), pa.string())), [["x"], []], ["x", ""]),
+        (pa.list_(pa.int64()), [[1, 2], [None]], ["1|2", ""]),
+        (pa.list_(pa.null()), [[], []], ["", ""]),
+    ],
+)
+def test_kinds_of_parquet_lists(
+    tmp_path: Path, kind: pa.DataType, cells: list[object], texts: list[str]
+) -> None:
+    file = tmp_path / "table.parquet"
+    pq.write_table(pa.table({"tags": pa.array(cells, kind)}), file)
+    assert read_table(file)["tags"].tolist() == texts
+
+
+def test_parquet_columns_that_are_no_text_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "table.parquet"
+    columns = {
+        "id": ["a"],
+        "vector": [[0.5, 1.5]],
+        "struct": [{"a": 1}],
+        "image": [b"\xff\xd8"],
+    }
+    pq.write_table(pa.table(columns), file)
+    with caplog.at_level(logging.INFO, "mars_pyg"):
+        table = read_table(file, ["id"])
+    assert table.to_dict("list") == {"id": ["a"]}
+    assert "vector, struct, image" in caplog.text
+    for name, kind in [("vector", "list"), ("struct", "struct"), ("image", "binary")]:
+        words = f"column of type {kind}.* cannot be read as text"
+        with pytest.raises(DataError, match=words) as caught:
+            read_table(file, [name])
+        assert caught.value.field == name
+        with pytest.raises(DataError, match=words):
+            check_column(table, name, file)
+    with pytest.raises(DataError, match="column is missing"):
+        check_column(table, "title", file)
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_nan_in_parquet_is_missing(tmp_path: Path, kind: pa.DataType) -> None:
+    file = tmp_path / "table.parquet"
+    price = pa.array([float("nan"), None, 1.5], kind)
+    pq.write_table(pa.table({"price": price}), file)
+    assert read_table(file)["price"].tolist() == ["", "", "1.5"]
+
+
+def test_row_of_behind_a_long_field(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text(f"id,title\na,{'x' * 200_000}\n\nb,y\n")
+    limit = csv.field_size_limit()
+    assert row_of(1, file) == 4
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ('id;"price, EUR";title\n', ["id", "price, EUR", "title"]),
+        ("\nid;title\n", ["id", "title"]),
+        (" \r\nid\ttitle\r\n", ["id", "title"]),
+        ('id,"a; b",title\n', ["id", "a; b", "title"]),
+    ],
+)
+def test_sign_that_parts_the_header(
+    tmp_path: Path, header: str, names: list[str]
+) -> None:
+    file = tmp_path / "table.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + header.encode())
+    assert list(read_table(file).columns) == names
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".parquet"])
+def test_written_tables_are_read_again(tmp_path: Path, suffix: str) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "x\ty": ["c\rd", ""], "z": ['"e, ', "\n"]})
+    write_table(table, tmp_path / f"table{suffix}")
+    assert read_table(tmp_path / f"table{suffix}").equals(table)

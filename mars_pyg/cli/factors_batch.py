@@ -16,7 +16,6 @@ from mars_pyg.cli.factors_llm import (
     Overwrite,
     Schema,
     Store,
-    check_origin,
     write_folder,
 )
 from mars_pyg.cli.llm_options import (
@@ -35,6 +34,8 @@ from mars_pyg.factors.batch_collect import BatchCollector
 from mars_pyg.factors.batch_store import BatchRow
 from mars_pyg.factors.client import ClientOptions
 from mars_pyg.factors.llm_reasoner import run_async
+from mars_pyg.factors.origin import check_origin
+from mars_pyg.factors.schema import FactorSchema
 from mars_pyg.factors.store import AnswerStore
 
 T = TypeVar("T")
@@ -147,7 +148,8 @@ def collect(
     """
     settings = make_settings(flags)
     folder = items.parent / "factors" if output is None else output
-    check_origin(folder, overwrite)
+    if not overwrite:
+        check_origin(folder, FactorSchema.read(schema).modality)
     reasoner = settings.reasoner(items, schema, store)
     if not reasoner.store.is_file():
         raise DataError(

@@ -24,7 +24,8 @@ from mars_pyg.factors.assignment_options import AssignmentSummary
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.estimate import format_estimate, format_seconds
 from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
-from mars_pyg.factors.profile_folder import PROVENANCE, profile_tables
+from mars_pyg.factors.origin import check_origin
+from mars_pyg.factors.schema import FactorSchema
 
 Items = Annotated[
     Path, typer.Argument(help="table of items: csv, tsv or parquet", show_default=False)
@@ -169,7 +170,8 @@ def assign(
     """
     settings = make_settings(flags)
     folder = items.parent / "factors" if output is None else output
-    check_origin(folder, overwrite)
+    if not overwrite:
+        check_origin(folder, FactorSchema.read(schema).modality)
     reasoner = settings.reasoner(items, schema, store)
     catalogue = settings.catalogue(items)
     reasoner.schema.check_id_column(catalogue.id_column)
@@ -182,20 +184,6 @@ def assign(
     write_folder(reasoner, catalogue, folder, settings.id_column)
     if not summary.complete:
         raise typer.Exit(1)
-
-
-def check_origin(folder: Path, overwrite: bool) -> None:
-    """Refuse to replace profiles that did not come out of a store of answers."""
-    # Only the table that is written here can be one that was.
-    own = "profiles.tsv" if (folder / PROVENANCE).exists() else None
-    for found in [] if overwrite else profile_tables(folder):
-        if found.name != own:
-            raise DataError(
-                "there are profiles already, which no language model was asked for "
-                "here",
-                mend="give --overwrite to replace them, or another --output",
-                file=found,
-            )
 
 
 def write_folder(

@@ -71,7 +71,7 @@ def features(
     are encoded alone. Rows of zeros are items without a text or image.
     """
     file = items.parent / f"{modality}_feat.npy" if output is None else output
-    _check_output(file, modality, overwrite)
+    _check_output(file, overwrite)
     cache_dir = cache_dir or vectors_folder()
     try:
         if modality == "text":
@@ -102,14 +102,16 @@ def features(
     )
 
 
-def _check_output(file: Path, modality: str, overwrite: bool) -> None:
+def _check_output(file: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written, or must not, before any work."""
     if file.suffix not in FEATURE_SUFFIXES:
         raise typer.BadParameter(
             f"--output must end in {' or '.join(FEATURE_SUFFIXES)}"
         )
-    others = [file, find_features(file.parent).get(modality, file)]
-    for other in others:
+    # Datasets tell the modality by the name.
+    found = find_features(file.parent)
+    twin = found.get(file.name.removesuffix(f"_feat{file.suffix}"), file)
+    for other in [file, twin]:
         if other.exists() and not (overwrite and other == file):
             raise DataError(
                 "there are features already",

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.datasets.amazon_raw import CATEGORIES, URL, prepare_amazon
-from mars_pyg.datasets.build import build_graph
+from mars_pyg.datasets.build import build_graph, is_reserved
 from mars_pyg.datasets.catalogue_files import (
     CATALOGUE,
     check_features,
@@ -29,6 +29,7 @@ from mars_pyg.datasets.storage import (
 )
 from mars_pyg.errors import DataError
 from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
+from mars_pyg.features.chunks import model_identity
 from mars_pyg.features.files import find_features, read_features
 from mars_pyg.tables import check_repeated_header, check_unique, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
@@ -132,22 +133,20 @@ class AmazonFactorDataset(GraphDataset):
         self.factor_columns = None if factor_columns is None else tuple(factor_columns)
         self.profile_folders = find_profiles(folder, profiles)
         self.shipped_profiles = shipped_profiles and not self.profile_folders
+        encoder = None if text_model is None else model_identity(text_model)
         digest = fingerprint(
             self._input_files(),
-            (name, text_model, self.factor_columns, self.shipped_profiles),
+            (name, encoder, self.factor_columns, self.shipped_profiles),
             pre_transform,
         )
         processed_root = choose_processed_root(root, processed_root)
         processed_file = processed_root / f"amazon-{name}-{digest}.pt"
-        stored = processed_file.exists() and not force_reload
         super().__init__(processed_file, transform, pre_transform, force_reload)
-        encoder = self._data["item"].get("text_encoder", text_model)
-        if stored and text_model is not None and encoder != text_model:
-            warnings.warn(
-                f"x_text was made by {encoder} because {text_model} could not be "
-                f"loaded; use force_reload=True to try again",
-                stacklevel=2,
-            )
+
+    def text_models(self) -> list[str]:
+        """The models that were asked for to make text features."""
+        models = [] if self.text_model is None else [self.text_model]
+        return models + super().text_models()
 
     def process(self) -> None:
         """Read the files and store the graph."""
@@ -310,7 +309,13 @@ def _read_items(file: Path) -> tuple[Tensor, list[str], dict[str, list[str]]]:
     table = table.sort_values("itemID")
     text = {}
     for name in table.columns:
-        if name not in ("itemID", "asin"):
+        if is_reserved(name):
+            warnings.warn(
+                f"the column {name!r} of {file} is left out, since a graph has this "
+                "name for something else; give it another name to keep it",
+                stacklevel=2,
+            )
+        elif name not in ("itemID", "asin"):
             text[name] = [html.unescape(cell).strip() for cell in table[name]]
     # The text first: a title to show is no text to make features from.
     for name, columns in [("text", TEXT_COLUMNS), ("title", TITLE_COLUMNS)]:

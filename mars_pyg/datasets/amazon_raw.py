@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import gzip
+import http.client
 import json
 import re
-import urllib.error
 import urllib.request
 import warnings
 import zlib
@@ -137,7 +137,10 @@ def download(url: str, file: Path) -> None:
                         mend=mend,
                         file=file,
                     )
-    except (OSError, urllib.error.URLError) as error:
+    except DataError:
+        raise
+    # A download cut short is an HTTPException, a url without a scheme a ValueError.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(
             f"the download from {url} failed: {error}", mend=mend, file=file
         ) from error

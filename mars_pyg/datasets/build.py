@@ -14,6 +14,9 @@ from mars_pyg.factors import FactorProfiles
 from mars_pyg.modalities import is_feature_modality
 from mars_pyg.transforms import AddFactorValues
 
+#: Attributes of items that are no texts, beside their features.
+RESERVED = ("id", "num_nodes", "text_encoder", "text_encoder_digest")
+
 
 def build_graph(
     *,
@@ -95,6 +98,12 @@ def build_graph(
                 mend="give an empty string for an item without text",
                 field=name,
             )
+        if is_reserved(name):
+            raise DataError(
+                "a graph has this name for something else than a text",
+                mend="give the text another name",
+                field=name,
+            )
         data["item"][name] = list(texts)
     for modality, x in (features or {}).items():
         _check_features(x, modality, item_ids)
@@ -114,6 +123,11 @@ def build_graph(
                 )
         data = AddFactorValues(profiles)(data)
     return data
+
+
+def is_reserved(name: str) -> bool:
+    """Whether an attribute of the items is something else than a text."""
+    return name in RESERVED or name.startswith("x_")
 
 
 def _check_ids(ids: Sequence[str], kind: str) -> None:
@@ -179,14 +193,13 @@ def _merge_repeated(splits: dict[str, Tensor], num_items: int) -> dict[str, Tens
 def _check_overlap(
     splits: dict[str, Tensor], user_ids: Sequence[str], item_ids: Sequence[str]
 ) -> None:
-    pairs, count = torch.cat(list(splits.values()), dim=1).unique(
-        dim=1, return_counts=True
-    )
-    overlap = pairs[:, count > 1]
-    if overlap.size(1):
-        user, item = overlap[:, 0].tolist()
+    users, items = torch.cat(list(splits.values()), dim=1)
+    pair, count = (users * len(item_ids) + items).unique(return_counts=True)
+    overlap = pair[count > 1].tolist()
+    if overlap:
+        user, item = divmod(overlap[0], len(item_ids))
         raise DataError(
-            f"{overlap.size(1)} interactions are in two splits, the first is of user "
+            f"{len(overlap)} interactions are in two splits, the first is of user "
             f"{user_ids[user]!r} and item {item_ids[item]!r}",
             mend="keep each pair in one split",
             field="interactions",

@@ -96,17 +96,25 @@ def parse_times(cells: Series, file: Path) -> Series:
     import pandas as pd
 
     times = pd.to_numeric(cells, errors="coerce")
-    if times.isna().all():
+    fault = _not_finite(times)
+    if fault.any():
         dates = pd.to_datetime(cells, errors="coerce", format="ISO8601", utc=True)
-        times = dates.astype("int64").where(dates.notna())
-    fault = ~np.isfinite(times.to_numpy(dtype=np.float64, na_value=np.nan))
+        # A bare year is a number too, so that dates may be numbers in part.
+        if dates.isna().sum() < fault.sum():
+            times = dates.astype("int64").where(dates.notna())
+            fault = _not_finite(times)
     if fault.any():
         index = int(fault.argmax())
         raise DataError(
             f"{cells.iloc[index]!r} is not a time",
-            mend="write a number or a date by ISO 8601 in every row, or remove the row",
+            mend="write numbers in all rows or dates by ISO 8601 in all, or remove the "
+            "row",
             file=file,
             row=row_of(index, file),
             field=str(cells.name),
         )
     return times
+
+
+def _not_finite(times: Series) -> np.ndarray:
+    return ~np.isfinite(times.to_numpy(dtype=np.float64, na_value=np.nan))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import os
 import warnings
@@ -283,6 +284,9 @@ class FactorDataset(GraphDataset):
         table[id_column] = check_ids(table[id_column], file)
         check_unique(table, id_column, file)
         log_unread(table, [*wanted, self.title_column], file)
+        texts = {self.title_column, *(self.text_columns or ()), *self.factor_columns}
+        for name in sorted((texts - {id_column}) & set(table.columns)):
+            table[name] = [html.unescape(cell) for cell in table[name]]
         return table, id_column
 
     def _read_interactions(
@@ -370,8 +374,9 @@ class FactorDataset(GraphDataset):
             # An id says nothing about an item, so it is a title but never a text.
             texts["text"] = texts.get("title", [""] * len(items))
         else:
-            joined = items[list(self.text_columns)].agg(" ".join, axis=1)
-            texts["text"] = joined.str.split().str.join(" ").tolist()
+            columns = [items[name] for name in self.text_columns]
+            rows = zip(*columns, strict=True)
+            texts["text"] = [" ".join(" ".join(row).split()) for row in rows]
         if "title" not in texts:
             logger.info(
                 "%s: no column %r; the ids of the items serve as titles",

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
+from mars_pyg.features.chunks import model_identity
 from mars_pyg.files import atomic_path, load_tensors, user_cache
+from mars_pyg.transforms.add_text_features import AddTextFeatures
 
 #: Raised whenever the form of processed files changes.
-FORMAT = 2
+FORMAT = 3
 
 
 class GraphDataset(InMemoryDataset):
@@ -48,6 +51,7 @@ class GraphDataset(InMemoryDataset):
         force_reload: bool = False,
     ) -> None:
         self._processed_file = Path(processed_file)
+        stored = self._processed_file.exists() and not force_reload
         super().__init__(
             str(self._processed_file.parent),
             transform,
@@ -55,6 +59,28 @@ class GraphDataset(InMemoryDataset):
             force_reload=force_reload,
         )
         self.load(self.processed_paths[0], data_cls=HeteroData)
+        if _pickled(pre_transform) is None:
+            # Nobody could tell that it is the graph of this transform.
+            self._processed_file.unlink(missing_ok=True)
+        self._warn_of_encoder(stored)
+
+    def text_models(self) -> list[str]:
+        """The models that were asked for to make text features."""
+        return _text_models(self.pre_transform)
+
+    def _warn_of_encoder(self, stored: bool) -> None:
+        """Say that a stored graph has features of another encoder than was asked for.
+
+        That was said when they were made, too.
+        """
+        encoder = self._data["item"].get("text_encoder")
+        models = self.text_models()
+        if stored and models and encoder is not None and encoder not in models:
+            warnings.warn(
+                f"x_text was made by {encoder} because {models[0]} could not be "
+                f"loaded; use force_reload=True to try again",
+                stacklevel=4,
+            )
 
     @property
     def processed_dir(self) -> str:
@@ -102,9 +128,9 @@ def fingerprint(
         files: The input files, whose contents count.
         options: The options that change the result; their ``repr`` counts.
         pre_transform: The transform applied before the graph is stored, whose class
-            and arguments count; a change of its code does not. One that cannot be
-            serialised, such as a lambda, gives a new digest each time, so that the
-            graph is made anew. (default: :obj:`None`)
+            and arguments count, and the files of text models; a change of its code does
+            not. One that cannot be serialised, such as a lambda, gives a new digest
+            each time, so that the graph is made anew. (default: :obj:`None`)
 
     Returns:
         A hexadecimal number of sixteen digits.
@@ -114,11 +140,24 @@ def fingerprint(
         digest.update(Path(path).name.encode())
         with open(path, "rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    try:
-        digest.update(pickle.dumps(pre_transform))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        digest.update(uuid.uuid4().bytes)
+    pickled = _pickled(pre_transform)
+    digest.update(uuid.uuid4().bytes if pickled is None else pickled)
+    for model in _text_models(pre_transform):
+        digest.update(model_identity(model).encode())
     return digest.hexdigest()[:16]
+
+
+def _pickled(transform: Any) -> bytes | None:
+    try:
+        return pickle.dumps(transform)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+
+
+def _text_models(transform: Any) -> list[str]:
+    """The models of the text features that a transform makes, or one of several."""
+    parts = getattr(transform, "transforms", [transform])
+    return [part.model for part in parts if isinstance(part, AddTextFeatures)]
 
 
 def choose_processed_root(

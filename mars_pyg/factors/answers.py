@@ -190,13 +190,18 @@ def check_value(value: Any, factor: Factor) -> list[str]:
 
 
 def _closed_check(factor: Factor) -> Callable[[str], str | None]:
+    exact = {" ".join(value.split()): value for value in factor.values or []}
     # A model that writes "Cotton" means "cotton"; that needs no second question.
-    known = {" ".join(value.split()).casefold(): value for value in factor.values or []}
+    known: dict[str, list[str]] = {}
+    for name, value in exact.items():
+        known.setdefault(name.casefold(), []).append(value)
 
     def check(entry: str) -> str | None:
         folded = entry.casefold()
-        if folded in known:
-            return known[folded]
+        if entry in exact:
+            return exact[entry]
+        if len(known.get(folded, [])) == 1:
+            return known[folded][0]
         if folded in _NOT_TOLD:
             return None
         raise ValueError(f"{_short(entry)} is not among the values")

@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import Self
 
 from torch import Tensor
@@ -83,9 +84,9 @@ class ItemCatalogue:
     ) -> Self:
         r"""Read a catalogue from a csv, tsv or parquet file with a row per item.
 
-        HTML entities in texts are resolved. Items are in the order of the file, but in
-        that of their numbers where there are both ``asin`` and ``itemID``, as in
-        prepared Amazon data.
+        HTML entities in texts are resolved. Items are in the order in which a dataset
+        has them: that of the file, and beside prepared Amazon data, a file
+        ``<name>.inter``, that of their numbers ``itemID``.
 
         Args:
             path: The file to read, see :func:`~mars_pyg.tables.read_table`.
@@ -122,7 +123,8 @@ class ItemCatalogue:
         check_repeated_header(table, path)
         table[id_column] = check_ids(table[id_column], path)
         check_unique(table, id_column, path)
-        if id_column == "asin" and "itemID" in table.columns:
+        is_prepared = any(Path(path).parent.glob("*.inter"))
+        if is_prepared and "itemID" in table.columns:
             number = table["itemID"]
             if number.str.fullmatch(r"\d{1,18}").all():
                 table = table.iloc[number.astype("int64").argsort(kind="stable")]
@@ -166,6 +168,8 @@ class ItemCatalogue:
             for name, entry in store.items()
             if name != "id"
             and isinstance(entry, list | tuple)
+            # Ids that take the place of titles say nothing.
+            and list(entry) != ids
             and len(entry) == len(ids)
             and all(isinstance(text, str) for text in entry)
         }

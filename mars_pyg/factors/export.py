@@ -68,7 +68,7 @@ def write_profiles(
     ):
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
         writer.writerow([id_column, *plan.factor_names(plan.questions)])
-        for item, answers in _answers(plan, store, contents):
+        for item, _, answers in _answers(plan, store, contents):
             row = []
             for number in plan.questions:
                 values = answers[number][0] if number in answers else []
@@ -108,10 +108,9 @@ def write_provenance(
         writer.writerow([id_column, *PROVENANCE_COLUMNS])
         # Answers of one request mostly come one after another.
         requests: dict[int, dict[str, object]] = {}
-        for index, (item, answers) in enumerate(_answers(plan, store, contents)):
+        for index, (item, key, answers) in enumerate(_answers(plan, store, contents)):
             if index % _CHUNK == 0:
                 requests.clear()
-            content = contents[index]
             for number, (values, reason, request) in answers.items():
                 if request is not None and request not in requests:
                     requests[request] = store.request(request)
@@ -127,7 +126,7 @@ def write_provenance(
                         plan.prompt,
                         source.get("schema", plan.schema.version),
                         source.get("date", ""),
-                        content.key.hex() if content is not None else "",
+                        key.hex() if key is not None else "",
                         source.get("input_tokens", ""),
                         source.get("output_tokens", ""),
                         source.get("items", ""),
@@ -144,20 +143,21 @@ def read_assignments(
     items: list[int] = []
     factors: list[int] = []
     values: list[str] = []
-    for index, (_, answers) in enumerate(_answers(plan, store, contents)):
+    for index, (_, _, answers) in enumerate(_answers(plan, store, contents)):
         for factor, number in enumerate(plan.questions):
             for value in answers[number][0] if number in answers else []:
                 items.append(index)
                 factors.append(factor)
                 names = spelling.get(number)
-                values.append(value if names is None else names[value.casefold()])
+                # Another process may have stored one since.
+                values.append((names or {}).get(value.casefold(), value))
     return items, factors, values
 
 
 def _answers(
     plan: AssignmentPlan, store: AnswerStore, contents: CatalogueContents
-) -> Iterator[tuple[str, Answers]]:
-    """Look up the answers of all items, in their order."""
+) -> Iterator[tuple[str, bytes | None, Answers]]:
+    """Look up the keys and answers of all items, in their order."""
     pairs = zip(contents.catalogue.ids, contents, strict=True)
     while chunk := list(itertools.islice(pairs, _CHUNK)):
         keys = list({content.key for _, content in chunk if content is not None})
@@ -165,7 +165,10 @@ def _answers(
         for (key, number), entry in store.answers(keys, plan.questions).items():
             found.setdefault(key, {})[number] = entry
         for item, content in chunk:
-            yield item, {} if content is None else found.get(content.key, {})
+            if content is None:
+                yield item, None, {}
+            else:
+                yield item, content.key, found.get(content.key, {})
 
 
 def _spellings(plan: AssignmentPlan, store: AnswerStore) -> dict[int, dict[str, str]]:

@@ -30,6 +30,7 @@ from mars_pyg.factors.prompts import (
 )
 from mars_pyg.factors.schema import SEPARATOR, Factor, FactorSchema
 from mars_pyg.factors.store import AnswerStore
+from mars_pyg.factors.words import words_without_underscores
 
 T = TypeVar("T")
 
@@ -315,7 +316,7 @@ async def _together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 def fold(name: str) -> str:
     """Write a name in one spelling: lower case, underscores, in singular."""
-    words = re.findall(r"[^\W_]+", name.casefold())
+    words = words_without_underscores().findall(name.casefold())
     if words and len(words[-1]) > 3 and re.search(r"[^su]s$", words[-1]):
         words[-1] = words[-1][:-1]
     return "_".join(words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -18,10 +17,8 @@ from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.profiles import FactorProfiles
 from mars_pyg.factors.reasoner import FactorReasoner
 from mars_pyg.factors.schema import Factor, FactorSchema
+from mars_pyg.factors.words import words_and_marks
 from mars_pyg.yaml_files import read_yaml
-
-#: Words, and the marks that no phrase goes across.
-TOKEN = re.compile(r"\w+|[.,;:!?|()\[\]\n]")
 
 
 class KeywordReasoner(FactorReasoner):
@@ -30,7 +27,8 @@ class KeywordReasoner(FactorReasoner):
     Words are found whole and whatever their case: ``cot`` is neither in ``cotton`` nor
     in ``cots``. The words of a phrase follow one another with spaces, hyphens or
     apostrophes between them, but not other marks: ``bpa free`` is in ``BPA-free``, and
-    ``red white`` not in ``red, white``.
+    ``red white`` not in ``red, white``. A mark of a keyword has to be there: ``c++`` is
+    not ``c#``.
 
     Args:
         keywords: The words and phrases of each value of each factor. A value without
@@ -185,7 +183,8 @@ class KeywordReasoner(FactorReasoner):
 
 
 def _tokens(text: str) -> list[str]:
-    return TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return words_and_marks().findall(folded)
 
 
 def _read_keywords(file: Path) -> dict[str, dict[str, list[str]]]:

@@ -30,6 +30,7 @@ from mars_pyg.factors.schema import FactorSchema
 from mars_pyg.factors.store import AnswerStore
 from mars_pyg.factors.tokens import IMAGE_TOKENS
 from mars_pyg.features.text import DEFAULT_TEXT_MODEL, encode_text
+from mars_pyg.files import atomic_path
 
 T = TypeVar("T")
 
@@ -197,16 +198,22 @@ class LLMReasoner(FactorReasoner):
             The number of values that are written.
         """
         folder, contents = Path(folder), self.reader.read(catalogue)
-        with self.open() as (plan, store):
-            self.schema.write(folder / SCHEMA)
-            path = folder / "profiles.tsv"
-            count = write_profiles(path, plan, store, contents, id_column)
-            drop_other_tables(path)
-            path = folder / PROVENANCE
+        table = folder / "profiles.tsv"
+        source = folder / PROVENANCE
+        # Both are of the same answers, and neither is there without the other.
+        with (
+            self.open() as (plan, store),
+            store.transaction("DEFERRED"),
+            atomic_path(table) as values,
+            atomic_path(source) as sources,
+        ):
+            count = write_profiles(values, plan, store, contents, id_column)
             if provenance:
-                write_provenance(path, plan, store, contents, id_column)
-            else:
-                path.unlink(missing_ok=True)
+                write_provenance(sources, plan, store, contents, id_column)
+            self.schema.write(folder / SCHEMA)
+        if not provenance:
+            source.unlink(missing_ok=True)
+        drop_other_tables(table)
         return count
 
     def _examples(

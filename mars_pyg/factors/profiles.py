@@ -6,21 +6,21 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from mars_pyg.errors import DataError
 from mars_pyg.factors.schema import SEPARATOR, Factor, FactorSchema
-from mars_pyg.files import atomic_path
 from mars_pyg.tables import (
     check_repeated_header,
-    is_parquet,
+    check_text,
     read_table,
     row_of,
+    write_table,
 )
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class FactorProfiles:
         names = [factor.name for factor in schema.factors]
         for name in [id_column, *names]:
             if name not in table.columns:
+                check_text(name, file)
                 raise DataError(
                     "the column is missing",
                     mend="add the column, or take the factor out of the schema",
@@ -192,14 +193,22 @@ class FactorProfiles:
             The profiles.
 
         Raises:
-            DataError: If a column or an item id is not valid.
+            DataError: If a column, an item id or the modality is not valid.
         """
-        schema = FactorSchema(
-            modality=modality,
-            factors=[
-                Factor(name=column, multiple=column in multiple) for column in columns
-            ],
-        )
+        try:
+            schema = FactorSchema(
+                modality=modality,
+                factors=[
+                    Factor(name=name, multiple=name in multiple) for name in columns
+                ],
+            )
+        except ValidationError as error:
+            raise DataError(
+                f"the columns make no schema: {error.errors()[0]['msg']}",
+                mend="name a column or more, each of them once, and the modality",
+                file=file,
+                field=str(error.errors()[0]["loc"][0]),
+            ) from error
         for column in columns:
             if column not in table.columns:
                 raise DataError(
@@ -243,6 +252,8 @@ class FactorProfiles:
     ) -> FactorProfiles:
         r"""Make profiles of triplets (item, factor, value); repeated ones are merged.
 
+        White space inside values of open vocabularies becomes single spaces.
+
         Args:
             schema: The factors.
             num_items: Number of items of the catalogue.
@@ -271,8 +282,10 @@ class FactorProfiles:
             if len(index) and not 0 <= int(index.min()) <= int(index.max()) < size:
                 raise ValueError(f"{name} must lie in 0 to {size - 1}")
         names, value_factor, value_index = _number_values(schema, factor_index, values)
-        pair = torch.stack([item_index, value_index]).unique(dim=1)
-        slot = pair[0] * num_factors + value_factor[pair[1]]
+        # One number per pair, of which torch finds the distinct ones far faster.
+        key = (item_index.long() * len(names) + value_index).unique()
+        item, value = key // max(len(names), 1), key % max(len(names), 1)
+        slot = item * num_factors + value_factor[value]
         slot, count = slot.unique(return_counts=True)
         single = torch.tensor([not factor.multiple for factor in schema.factors])
         excess = slot[(count > 1) & single[slot % num_factors]]
@@ -282,7 +295,7 @@ class FactorProfiles:
                 f"item {first // num_factors} has several values under "
                 f"{schema.factors[first % num_factors].name!r}, which allows one"
             )
-        return cls(schema, num_items, pair[0], pair[1], value_factor, names)
+        return cls(schema, num_items, item, value, value_factor, names)
 
     def write(
         self,
@@ -308,12 +321,7 @@ class FactorProfiles:
         cells = {name: self.labels(k) for k, name in enumerate(self.factor_names)}
         table = pd.DataFrame(cells, index=self.item_index.unique().numpy())
         table.insert(0, id_column, [item_ids[item] for item in table.index])
-        with atomic_path(path) as temporary:
-            if is_parquet(path):
-                table.to_parquet(temporary, index=False, compression="zstd")
-            else:
-                separator = "," if Path(path).suffix.lower() == ".csv" else "\t"
-                table.to_csv(temporary, sep=separator, index=False, encoding="utf-8")
+        write_table(table, path)
 
     def labels(self, factor: int) -> Series:
         """The values of a factor, a text per item that has any, indexed by item.
@@ -328,14 +336,16 @@ class FactorProfiles:
 
         mine = (self.factor_index == factor).numpy()
         names = np.array(self.value_names, dtype=object)
-        labels = pd.Series(
-            names[self.value_index.numpy()[mine]],
-            index=pd.Index(self.item_index.numpy()[mine], name="item"),
-            dtype=object,
-        )
-        if not labels.index.has_duplicates:
-            return labels
-        return labels.groupby(level=0).agg(SEPARATOR.join)
+        texts = names[self.value_index.numpy()[mine]]
+        index = pd.Index(self.item_index.numpy()[mine], name="item")
+        if not index.has_duplicates:
+            return pd.Series(texts, index=index, dtype=object)
+        order = index.argsort(kind="stable")
+        index, ordered = index[order], texts[order].tolist()
+        start = np.flatnonzero(~index.duplicated())
+        bounds = zip(start, [*start[1:], len(ordered)], strict=True)
+        joined = [SEPARATOR.join(ordered[first:last]) for first, last in bounds]
+        return pd.Series(joined, index=index[start])
 
     def __repr__(self) -> str:
         return (
@@ -411,17 +421,19 @@ def _number_values(
     value_index = np.empty(len(given), dtype=np.int64)
     for index, entry in enumerate(schema.factors):
         mask = factor == index
+        mine = given[mask]
         vocabulary = entry.values
         if vocabulary is None:
-            vocabulary = sorted(set(given[mask]))
+            mine = np.array([" ".join(value.split()) for value in mine], dtype=object)
+            vocabulary = sorted(set(mine))
             for value in vocabulary:
                 if not value.strip() or (entry.multiple and SEPARATOR in value):
                     raise ValueError(
                         f"{value!r} cannot be a value of the factor {entry.name!r}"
                     )
-        found = pd.Index(vocabulary, dtype=object).get_indexer(given[mask])
+        found = pd.Index(vocabulary, dtype=object).get_indexer(mine)
         if (found < 0).any():
-            unknown = given[mask][int((found < 0).argmax())]
+            unknown = mine[int((found < 0).argmax())]
             raise ValueError(f"{unknown!r} is not a value of the factor {entry.name!r}")
         value_index[mask] = found + len(names)
         names += vocabulary

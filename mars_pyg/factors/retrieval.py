@@ -94,10 +94,8 @@ class ExampleIndex:
 
     def _nearest_rows(self, row: int, k: int) -> list[int]:
         with self._lock:
-            assigned = self._assigned.nonzero().flatten()
-        if not len(assigned) or not k:
-            return []
-        cosine = self._features[assigned] @ self._features[row]
-        best = cosine.topk(min(k, len(assigned)))
-        near = best.indices[best.values > 0]
-        return assigned[near].tolist()
+            assigned = self._assigned.clone()
+        cosine = (self._features @ self._features[row]).masked_fill_(~assigned, 0)
+        best = cosine.topk(min(k, len(cosine)))
+        near: list[int] = best.indices[best.values > 0].tolist()
+        return near

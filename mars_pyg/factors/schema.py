@@ -20,6 +20,7 @@ from pydantic import (
 
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path
+from mars_pyg.tables import broken_encoding
 
 #: What separates the values of an item under a factor that allows several.
 SEPARATOR = "|"
@@ -114,15 +115,17 @@ class FactorSchema(BaseModel):
             The schema.
 
         Raises:
-            DataError: If the file is missing or does not hold a valid schema.
+            DataError: If the file is missing, not UTF-8 or holds no valid schema.
         """
         file = Path(path)
         try:
-            return cls.model_validate_json(file.read_bytes())
+            return cls.model_validate_json(file.read_text("utf-8-sig"))
         except FileNotFoundError as error:
             raise DataError(
                 "there is no such file", mend="check the path of the schema", file=file
             ) from error
+        except UnicodeDecodeError as error:
+            raise broken_encoding(file) from error
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])

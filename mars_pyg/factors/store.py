@@ -86,9 +86,9 @@ class AnswerStore:
         self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write all of a block or nothing, with no other process in between."""
-        self._connection.execute("BEGIN IMMEDIATE")
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        """Write all or nothing, alone; ``"DEFERRED"`` reads one state of the file."""
+        self._connection.execute(f"BEGIN {kind}")
         try:
             yield self._connection
         except BaseException:

@@ -31,6 +31,8 @@ def find_features(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for suffix in FEATURE_SUFFIXES:
         for file in sorted(folder.glob(f"*_feat{suffix}")):
+            if file.name.startswith("."):
+                continue  # It belongs to a file system, as of macOS.
             modality = file.name.removesuffix(f"_feat{suffix}")
             if modality in found:
                 raise DataError(

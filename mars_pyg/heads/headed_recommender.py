@@ -183,5 +183,5 @@ class HeadedRecommender(Recommender):
 
     def _apply(self, fn: Any, recurse: bool = True) -> HeadedRecommender:
         super()._apply(fn, recurse)
-        self.history = self.history.to(next(self.parameters()).device)
+        self.history = self.history.to(device_of(self))
         return self

@@ -183,12 +183,10 @@ class MARS(LightGCN):
         if cooccurrence and (not has_id_view or item_graphs == "concat"):
             raise ValueError(
                 "'cooccurrence' is the graph of the ID's view, which this model does "
-                "not have; leave it out, or choose another 'fusion' or a view loss, "
-                "the modality 'id', and 'item_graphs' with edges"
+                "not have; leave it out, or choose another 'fusion' or a view loss"
             )
-        has_edges = bool(self.view_modalities)
-        if fusion == "joint":
-            has_edges = self._has_graph("joint")
+        running = ["joint"] if fusion == "joint" else self.modalities
+        has_edges = any(map(self._has_graph, running))
         if item_graphs not in ("concat", "none") and not has_edges:
             raise ValueError(
                 f"'item_graphs={item_graphs!r}' has no edges to run over: there is "

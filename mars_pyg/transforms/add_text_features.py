@@ -11,6 +11,7 @@ from torch_geometric.transforms import BaseTransform
 
 from mars_pyg.errors import DataError
 from mars_pyg.features import DEFAULT_TEXT_MODEL, text_features
+from mars_pyg.features.chunks import model_identity
 
 
 @functional_transform("add_text_features")
@@ -21,8 +22,9 @@ class AddTextFeatures(BaseTransform):
     Writes ``data['item'].x_text [N, D]``, float32, made of ``data['item'].text`` by
     :func:`~mars_pyg.features.text_features`, and the name of the encoder as
     ``data['item'].text_encoder``: the model's name, or ``"tfidf"`` where that was
-    asked for or the model could not be loaded. A graph that has ``x_text`` is left as
-    it is.
+    asked for or the model could not be loaded. What the encoder is known by wherever it
+    is, by the files of a folder, is ``data['item'].text_encoder_digest``. A graph that
+    has ``x_text`` is left as it is.
 
     Args:
         model: The name or path of a model for the sentence-transformers library, or
@@ -57,6 +59,7 @@ class AddTextFeatures(BaseTransform):
         store.text_encoder, store.x_text = text_features(
             texts, self.model, cache_dir=self.cache_dir
         )
+        store.text_encoder_digest = model_identity(store.text_encoder)
         return data
 
     def __repr__(self) -> str:

@@ -241,3 +241,31 @@ def test_a_key_in_errors_is_not_shown(
     assert "does not accept the key" in err
     assert "0123456789" not in out + err
     assert not schema.exists()
+
+
+def test_profiles_of_another_modality_or_changed_by_hand_stay(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema, folder = induce(run, items), items.parent / "factors"
+    assign = ["factors", "assign", str(items), "--id-column=item"]
+    assert run(*assign, f"--schema={schema}")[0] == 0
+    table = folder / "profiles.tsv"
+    text = table.read_text()
+    other = items.parent / "other.json"
+    other.write_text(
+        json.dumps({**json.loads(schema.read_text()), "modality": "caption"})
+    )
+    status, _, err = run(*assign, f"--schema={other}")
+    assert (status, str(folder / "caption") in err) == (1, True)
+    assert table.read_text() == text
+    changed = text.replace("Acme", "Ajax", 1)
+    table.write_text(changed)
+    status, _, err = run(*assign, f"--schema={schema}")
+    assert (status, "item 'p0' have been changed" in err) == (1, True)
+    assert table.read_text() == changed
+    # A value that was added, and a row, are changes too.
+    for more in (text + "p99\tx\n", text.replace("p0\t", "p77\t", 1)):
+        table.write_text(more)
+        assert run(*assign, f"--schema={schema}")[0] == 1
+    assert run(*assign, f"--schema={schema}", "--overwrite")[0] == 0
+    assert table.read_text() == text

@@ -132,3 +132,54 @@ def test_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, err = run("features", "shop/items.csv")
     assert status == 130
     assert "give the same command again to go on" in err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_rows_are_those_that_datasets_read(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        "asin,itemID,title",
+        "A,3,red chair",
+        "B,2,blue sofa",
+        "C,0,green &amp; mug",
+    ]
+    text = "\n".join(rows) + "\nD,1,old lamp\n"
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / f"items.{suffix}").write_text(
+        text.replace(",", "\t") if suffix == "tsv" else text
+    )
+    if suffix == "csv":
+        (folder / "interactions.csv").write_text(
+            "user,asin\n" + "".join(f"u{i},{x}\n" for i in range(9) for x in "ABCD")
+        )
+        make = lambda: FactorDataset(folder, item_column="asin")  # noqa: E731
+    else:
+        (folder / "baby.inter").write_text(
+            "userID\titemID\tx_label\n0\t0\t0\n0\t1\t1\n0\t2\t2\n0\t3\t0\n"
+        )
+        make = lambda: AmazonFactorDataset(tmp_path / "own")  # noqa: E731
+    flags = (
+        ["--model=tfidf", "--id-column=itemID"]
+        if suffix == "tsv"
+        else ["--model=tfidf"]
+    )
+    assert run("features", f"own/items.{suffix}", *flags)[0] == 0
+    data = make()[0]
+    expected = encode_text(data["item"].text, "tfidf")
+    torch.testing.assert_close(data["item"].x_text, expected)
+
+
+def test_the_modality_is_that_of_the_name(run: Run, shop: Path) -> None:
+    flags = ["features", "shop/items.csv", "--model=tfidf"]
+    assert run(*flags)[0] == 0
+    assert run(*flags, "--output=shop/other.npy")[0] == 0
+    assert run(*flags, "--output=shop/x_feat.safetensors")[0] == 0
+    status, _, err = run(*flags, "--output=shop/x_feat.npy")
+    assert (status, "one file per modality" in err) == (1, True)
+    # What a file system leaves beside a file is none.
+    (shop / "._text_feat.npy").write_bytes(b"")
+    (shop / "x_feat.safetensors").unlink()
+    assert "x_text" in FactorDataset(shop)[0]["item"]

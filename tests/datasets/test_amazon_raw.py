@@ -240,3 +240,32 @@ def test_download_that_ends_early(tmp_path: Path) -> None:
             download(f"http://127.0.0.1:{instance.server_port}/x", file)
         instance.shutdown()
     assert list(file.parent.iterdir()) == []
+
+
+def test_chunked_download_that_is_cut(tmp_path: Path) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"100\r\nhalf")
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as instance:
+        threading.Thread(target=instance.serve_forever, daemon=True).start()
+        file = tmp_path / "raw" / META
+        with pytest.raises(DataError, match=r"the download from .* failed") as caught:
+            download(f"http://127.0.0.1:{instance.server_port}/x", file)
+        instance.shutdown()
+    assert "by hand" in caught.value.mend
+    assert list(file.parent.iterdir()) == []
+
+
+def test_url_without_a_scheme(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the download from example failed"):
+        download("example", tmp_path / META)

@@ -538,3 +538,13 @@ def test_wrong_arguments(root: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             FactorDataset(root, **options)
+
+
+def test_entities_are_resolved(root: Path) -> None:
+    (root / "items.csv").write_text(
+        "id,title,brand\n007,Tom &amp; co,A&amp;B\n008,x,\n010,y,\n011,z,\né9,w,\n"
+    )
+    data = FactorDataset(root, factor_columns=["brand"])[0]
+    assert data["item"].title[0] == "Tom & co"
+    assert data["item"].text[0] == "Tom & co"
+    assert data["value"].name == ["A&B"]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch_geometric.data import HeteroData
-from torch_geometric.transforms import Constant
+from torch_geometric.transforms import Compose, Constant
 
 from mars_pyg.datasets import storage
 from mars_pyg.datasets.build import build_graph
@@ -14,6 +15,8 @@ from mars_pyg.datasets.storage import (
     choose_processed_root,
     fingerprint,
 )
+from mars_pyg.errors import DataError
+from mars_pyg.transforms import AddTextFeatures
 
 
 class Small(GraphDataset):
@@ -109,3 +112,62 @@ def test_choose_processed_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         tmp_path.chmod(0o755)
     monkeypatch.setattr(storage.os, "access", lambda *_: False)
     assert choose_processed_root(tmp_path, None) == tmp_path / "cache/mars_pyg"
+
+
+def test_a_graph_of_a_lambda_is_not_kept(tmp_path: Path) -> None:
+    for _ in range(2):
+        name = fingerprint([], (), lambda data: data)
+        data = Small(tmp_path / f"{name}.pt", pre_transform=lambda data: mark(data))[0]
+        assert data.marked == "yes"
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_the_files_of_a_text_model_count(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_text("1")
+    transform = Compose([AddTextFeatures(str(folder))])
+    before = fingerprint([], (), transform)
+    assert fingerprint([], (), transform) == before
+    (folder / "weights").write_text("2")
+    assert fingerprint([], (), transform) != before
+
+
+class Texts(GraphDataset):
+    def process(self) -> None:
+        none = torch.empty(2, 0, dtype=torch.long)
+        self.finish(
+            build_graph(
+                user_ids=["u"],
+                item_ids=["a", "b"],
+                train=torch.tensor([[0], [1]]),
+                val=none,
+                test=none,
+                item_text={"text": ["red chair", "blue sofa"]},
+            )
+        )
+
+
+def test_features_of_another_model_are_told_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    transform = AddTextFeatures("some/model")
+    with pytest.warns(UserWarning, match="some/model"):
+        Texts(tmp_path / "graph.pt", pre_transform=transform)
+    with pytest.warns(UserWarning, match="made by tfidf because some/model could not"):
+        Texts(tmp_path / "graph.pt", pre_transform=transform)
+
+
+@pytest.mark.parametrize("name", ["id", "num_nodes", "x_size"])
+def test_texts_with_the_names_of_other_things_are_refused(name: str) -> None:
+    none = torch.empty(2, 0, dtype=torch.long)
+    with pytest.raises(DataError, match="for something else than a text"):
+        build_graph(
+            user_ids=["u"],
+            item_ids=["a"],
+            train=torch.tensor([[0], [0]]),
+            val=none,
+            test=none,
+            item_text={name: ["1"]},
+        )

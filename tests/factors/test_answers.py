@@ -168,3 +168,12 @@ def test_the_form_of_structured_outputs() -> None:
     assert model.model_validate_json(
         wrap({"main color": "Red", "use": [], "brand": None})
     )
+
+
+def test_values_that_differ_in_case_are_told_apart() -> None:
+    factor = Factor(name="origin", values=["Polish", "polish", "Thai"])
+    assert check_value("Polish", factor) == ["Polish"]
+    assert check_value("polish", factor) == ["polish"]
+    assert check_value("THAI", factor) == ["Thai"]
+    with pytest.raises(ValueError, match="not among the values"):
+        check_value("POLISH", factor)

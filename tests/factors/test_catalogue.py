@@ -89,4 +89,15 @@ def test_items_are_in_the_order_of_the_file_but_for_their_numbers(
     file.write_text("asin,title\n39,a\n15,b\n22,c\n")
     assert ItemCatalogue.from_table(file).ids == ["39", "15", "22"]
     file.write_text("asin,itemID,title\n39,1,a\n15,2,b\n22,0,c\n")
+    assert ItemCatalogue.from_table(file).ids == ["39", "15", "22"]
+    # Prepared Amazon data are read by their numbers.
+    (tmp_path / "baby.inter").touch()
     assert ItemCatalogue.from_table(file).ids == ["22", "39", "15"]
+    assert ItemCatalogue.from_table(file, id_column="itemID").ids == ["0", "1", "2"]
+
+
+def test_ids_in_the_place_of_titles_are_no_texts() -> None:
+    data = HeteroData()
+    data["item"].id, data["item"].title = ["a", "b"], ["a", "b"]
+    data["item"].text = ["", ""]
+    assert ItemCatalogue.from_data(data).fields == {"text": ["", ""]}

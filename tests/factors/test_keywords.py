@@ -171,3 +171,16 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("a:\n  b: [é]".encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8"):
         KeywordReasoner.read(tmp_path / "latin.yaml")
+
+
+def test_marks_part_a_phrase_and_tell_words_apart() -> None:
+    reasoner = KeywordReasoner({"c": {"a": ["c++"], "b": ["c#"], "d": ["bpa free"]}})
+    texts = ["c# book", "C++", "bpa/free", "bpa & free", "BPA-free"]
+    found = assign(reasoner, *texts)
+    assert [entry.get("c") for entry in found] == ["b", "a", None, None, "d"]
+
+
+def test_combining_marks_belong_to_their_words() -> None:
+    reasoner = KeywordReasoner({"color": {"black": ["काला"], "red": ["สีแดง"]}})
+    found = assign(reasoner, "कीली", "काला जूता", "สีแดง", "สดง")
+    assert [entry.get("color") for entry in found] == [None, "black", "red", None]

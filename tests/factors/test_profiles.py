@@ -217,7 +217,7 @@ def test_table_equals_loop(
     )
     expected = set()
     for item, (material, occasions, brand) in rows.items():
-        cells = [("material", material), ("brand", brand.strip())]
+        cells = [("material", material), ("brand", " ".join(brand.split()))]
         cells += [("occasion", value) for value in occasions]
         expected |= {(ITEMS.index(item), name, value) for name, value in cells if value}
     profiles = FactorProfiles.from_table(table, SCHEMA, ITEMS, "asin")
@@ -251,3 +251,78 @@ def test_labels() -> None:
     expected = {0: "work", 1: "work|party"}
     assert profiles.labels(1).to_dict() == expected
     assert profiles.labels(2).to_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "modality", "words"),
+    [
+        (["brand", "brand"], "text", "twice"),
+        ([], "text", "at least 1 item"),
+        ([""], "text", "at least 1 character"),
+        (["brand"], " ", "at least 1 character"),
+    ],
+)
+def test_from_columns_that_make_no_schema(
+    columns: list[str], modality: str, words: str
+) -> None:
+    table = pd.DataFrame({"id": ["A1"], "brand": ["a"]})
+    with pytest.raises(DataError, match=f"no schema: .*{words}") as caught:
+        FactorProfiles.from_columns(
+            table, columns, ITEMS, "id", modality=modality, file="items.csv"
+        )
+    assert caught.value.file == "items.csv"
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".parquet"])
+def test_line_breaks_in_values(tmp_path: Path, suffix: str) -> None:
+    schema = FactorSchema(
+        factors=[Factor(name="brand"), Factor(name="use", values=["a\rb"])]
+    )
+    profiles = FactorProfiles.from_assignments(
+        schema,
+        4,
+        torch.tensor([0, 1, 2, 3]),
+        torch.tensor([0, 0, 0, 1]),
+        ["c\rr", "c \r\n r", " d\te", "a\rb"],
+    )
+    assert profiles.value_names == ["c r", "d e", "a\rb"]
+    file = tmp_path / f"profiles{suffix}"
+    profiles.write(file, ITEMS, "asin")
+    again = FactorProfiles.read(file, schema, ITEMS, "asin")
+    assert assignments(again) == assignments(profiles)
+    assert again.value_names == profiles.value_names
+
+
+def test_parquet_column_that_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "profiles.parquet"
+    table = {"asin": ["A1"], "material": [""], "occasion": [""], "brand": [[0.5]]}
+    pd.DataFrame(table).to_parquet(file)
+    with pytest.raises(DataError, match="cannot be read as text") as caught:
+        FactorProfiles.read(file, SCHEMA, ITEMS, "asin")
+    assert caught.value.field == "brand"
+
+
+def test_pairs_and_labels_equal_a_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    schema = FactorSchema(
+        factors=[Factor(name="tags", multiple=True), Factor(name="use", multiple=True)]
+    )
+    item, factor, value = (
+        torch.randint(size, (500,), generator=generator) for size in (40, 2, 30)
+    )
+    profiles = FactorProfiles.from_assignments(
+        schema, 40, item, factor, [f"v{number}" for number in value.tolist()]
+    )
+    expected: list[dict[int, set[str]]] = [{}, {}]
+    for i, f, v in zip(item.tolist(), factor.tolist(), value.tolist(), strict=True):
+        expected[f].setdefault(i, set()).add(f"v{v}")
+    pairs = list(
+        zip(profiles.item_index.tolist(), profiles.value_index.tolist(), strict=True)
+    )
+    assert pairs == sorted(set(pairs))
+    for index in range(2):
+        labels = profiles.labels(index)
+        assert labels.index.is_monotonic_increasing
+        assert labels.to_dict() == {
+            i: "|".join(sorted(names)) for i, names in expected[index].items()
+        }

@@ -59,7 +59,7 @@ def test_a_bar_is_part_of_a_single_value() -> None:
     assert Factor(name="a", values=["x|y"]).values == ["x|y"]
 
 
-@pytest.mark.parametrize("content", [b"{", b'{"factors": "\xff"}', b""])
+@pytest.mark.parametrize("content", [b"{", b"\xef\xbb\xbf{", b""])
 def test_not_json(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "schema.json"
     file.write_bytes(content)
@@ -75,3 +75,18 @@ def test_no_file(tmp_path: Path) -> None:
 def test_names_are_checked_in_memory_too() -> None:
     with pytest.raises(ValidationError, match="twice"):
         FactorSchema(factors=[Factor(name="a"), Factor(name="a")])
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    FactorSchema(factors=[Factor(name="colour")]).write(file)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert FactorSchema.read(file).factors == [Factor(name="colour")]
+
+
+def test_broken_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    file.write_bytes(b'{\n"domain": "caf\xe9"}\n')
+    with pytest.raises(DataError, match="not UTF-8") as caught:
+        FactorSchema.read(file)
+    assert (caught.value.file, caught.value.row) == (str(file), 2)

@@ -10,6 +10,8 @@ import torch
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import DatasetAdapter
 
+from mars_pyg import ContentSimilarity
+from mars_pyg.content_digest import content_digests
 from mars_pyg.errors import DataError
 from mars_pyg.transforms import AddTextFeatures
 
@@ -94,3 +96,21 @@ def test_no_text() -> None:
     for case in (data, catalogue("", " ")):
         with pytest.raises(DataError, match="no item has a text"):
             AddTextFeatures("tfidf")(case)
+
+
+def test_the_files_of_a_model_tell_which_it_is(
+    tmp_path: Path, encoded: list[list[str]]
+) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "weights").write_text("1")
+
+    def digest(folder: Path) -> dict[str, str]:
+        data = AddTextFeatures(str(folder))(catalogue("ab"))
+        return content_digests(data, [ContentSimilarity(data)])
+
+    same = [digest(folder) for folder in folders]
+    assert same[0] == same[1]
+    (folders[0] / "weights").write_text("2")
+    assert digest(folders[0]) != same[0]

@@ -1,0 +1,83 @@
+"""Whether profiles came out of a store of answers, as they are."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from mars_pyg.errors import DataError
+from mars_pyg.factors.profile_folder import PROVENANCE, SCHEMA, profile_tables
+from mars_pyg.factors.schema import SEPARATOR, FactorSchema
+
+#: An item and a factor, and the values without regard to case.
+Cells = dict[tuple[str, str], frozenset[str]]
+
+
+def check_origin(folder: Path, modality: str) -> None:
+    """Refuse to replace profiles that could not be made again out of a store.
+
+    Args:
+        folder: The folder that profiles are to be written to.
+        modality: The modality of these.
+
+    Raises:
+        DataError: If those that are there are of another modality, were not made by a
+            language model, or have been changed since.
+    """
+    tables = profile_tables(folder)
+    # Only the table that is written can be one that was.
+    own = folder / "profiles.tsv" if (folder / PROVENANCE).exists() else None
+    mend = "give --overwrite to replace them, or another --output"
+    for table in tables:
+        if table != own:
+            raise DataError(
+                "there are profiles already, which no language model was asked for "
+                "here",
+                mend=mend,
+                file=table,
+            )
+    if not tables:
+        return
+    if (folder / SCHEMA).is_file():
+        there = FactorSchema.read(folder / SCHEMA).modality
+        if there != modality:
+            raise DataError(
+                f"there are profiles of the modality {there!r} already",
+                mend=f"write those of {modality!r} beside them, with --output "
+                f"{folder / modality}, or give --overwrite to replace them",
+                file=tables[0],
+            )
+    changed = _first_change(tables[0], folder / PROVENANCE)
+    if changed is not None:
+        item, factor = changed
+        raise DataError(
+            f"the values of item {item!r} have been changed since a language model "
+            "assigned them",
+            mend=mend,
+            file=tables[0],
+            field=factor,
+        )
+
+
+def _first_change(table: Path, provenance: Path) -> tuple[str, str] | None:
+    """An item and a factor whose values are not those of the provenance."""
+    cells: Cells = {}
+    with open(table, encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream, delimiter="\t")
+        _, *factors = next(rows, [""])
+        for item, *entries in filter(None, rows):
+            for factor, entry in zip(factors, entries, strict=False):
+                if entry:
+                    cells[item, factor] = _values(entry)
+    with open(provenance, encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream, delimiter="\t")
+        next(rows, None)
+        for item, factor, entry, *_ in filter(None, rows):
+            # Of spellings of a value the table has the most frequent one.
+            if cells.pop((item, factor), frozenset()) != _values(entry):
+                return item, factor
+    return next(iter(cells), None)
+
+
+def _values(entry: str) -> frozenset[str]:
+    return frozenset(value.casefold() for value in entry.split(SEPARATOR) if value)
