@@ -179,15 +179,14 @@ class MARS(LightGCN):
         )
         #: The modalities that have a graph, and so a view of their own.
         self.view_modalities = [m for m in self.modalities if self._has_graph(m)]
-        has_id_view = self._needs_views() and "id" in self.view_modalities
-        if cooccurrence and (not has_id_view or item_graphs == "concat"):
+        has_id = "id" in self.view_modalities and self._needs_views()
+        if cooccurrence and not (has_id and item_graphs != "concat"):
             raise ValueError(
                 "'cooccurrence' is the graph of the ID's view, which this model does "
                 "not have; leave it out, or choose another 'fusion' or a view loss"
             )
-        running = ["joint"] if fusion == "joint" else self.modalities
-        has_edges = any(map(self._has_graph, running))
-        if item_graphs not in ("concat", "none") and not has_edges:
+        views = ["joint"] if fusion == "joint" else self.view_modalities
+        if item_graphs != "none" and not any(map(self._has_graph, views)):
             raise ValueError(
                 f"'item_graphs={item_graphs!r}' has no edges to run over: there is "
                 f"none among 'modalities={self.modalities}'; choose others, or "
