@@ -173,6 +173,7 @@ def test_rows_are_those_that_datasets_read(
 
 
 def test_the_modality_is_that_of_the_name(run: Run, shop: Path) -> None:
+    pytest.importorskip("safetensors")
     flags = ["features", "shop/items.csv", "--model=tfidf"]
     assert run(*flags)[0] == 0
     assert run(*flags, "--output=shop/other.npy")[0] == 0
