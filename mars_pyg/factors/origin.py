@@ -9,9 +9,6 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors.profile_folder import PROVENANCE, SCHEMA, profile_tables
 from mars_pyg.factors.schema import SEPARATOR, FactorSchema
 
-#: An item and a factor, and the values without regard to case.
-Cells = dict[tuple[str, str], frozenset[str]]
-
 
 def check_origin(folder: Path, modality: str) -> None:
     """Refuse to replace profiles that could not be made again out of a store.
@@ -47,7 +44,15 @@ def check_origin(folder: Path, modality: str) -> None:
                 f"{folder / modality}, or give --overwrite to replace them",
                 file=tables[0],
             )
-    changed = _first_change(tables[0], folder / PROVENANCE)
+    try:
+        changed = _first_change(tables[0], folder / PROVENANCE)
+    # A spreadsheet may have written it in another encoding or form.
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"the profiles cannot be compared with their provenance: {error}",
+            mend=mend,
+            file=tables[0],
+        ) from error
     if changed is not None:
         item, factor = changed
         raise DataError(
@@ -61,7 +66,8 @@ def check_origin(folder: Path, modality: str) -> None:
 
 def _first_change(table: Path, provenance: Path) -> tuple[str, str] | None:
     """An item and a factor whose values are not those of the provenance."""
-    cells: Cells = {}
+    # Without regard to case: of spellings the table has the most frequent one.
+    cells: dict[tuple[str, str], frozenset[str]] = {}
     with open(table, encoding="utf-8-sig", newline="") as stream:
         rows = csv.reader(stream, delimiter="\t")
         _, *factors = next(rows, [""])
@@ -73,7 +79,6 @@ def _first_change(table: Path, provenance: Path) -> tuple[str, str] | None:
         rows = csv.reader(stream, delimiter="\t")
         next(rows, None)
         for item, factor, entry, *_ in filter(None, rows):
-            # Of spellings of a value the table has the most frequent one.
             if cells.pop((item, factor), frozenset()) != _values(entry):
                 return item, factor
     return next(iter(cells), None)

@@ -267,5 +267,9 @@ def test_profiles_of_another_modality_or_changed_by_hand_stay(
     for more in (text + "p99\tx\n", text.replace("p0\t", "p77\t", 1)):
         table.write_text(more)
         assert run(*assign, f"--schema={schema}")[0] == 1
+    # A spreadsheet's encoding is one as well.
+    table.write_bytes(text.replace("Acme", "Acmé", 1).encode("cp1252"))
+    status, _, err = run(*assign, f"--schema={schema}")
+    assert (status, "cannot be compared" in err) == (1, True)
     assert run(*assign, f"--schema={schema}", "--overwrite")[0] == 0
     assert table.read_text() == text

@@ -151,23 +151,20 @@ def test_rows_are_those_that_datasets_read(
     (folder / f"items.{suffix}").write_text(
         text.replace(",", "\t") if suffix == "tsv" else text
     )
-    if suffix == "csv":
-        (folder / "interactions.csv").write_text(
-            "user,asin\n" + "".join(f"u{i},{x}\n" for i in range(9) for x in "ABCD")
-        )
-        make = lambda: FactorDataset(folder, item_column="asin")  # noqa: E731
-    else:
+    (folder / "interactions.csv").write_text(
+        "user,asin\n" + "".join(f"u{i},{x}\n" for i in range(9) for x in "ABCD")
+    )
+    flags = ["--model=tfidf"]
+    if suffix == "tsv":
         (folder / "baby.inter").write_text(
             "userID\titemID\tx_label\n0\t0\t0\n0\t1\t1\n0\t2\t2\n0\t3\t0\n"
         )
-        make = lambda: AmazonFactorDataset(tmp_path / "own")  # noqa: E731
-    flags = (
-        ["--model=tfidf", "--id-column=itemID"]
-        if suffix == "tsv"
-        else ["--model=tfidf"]
-    )
+        flags.append("--id-column=itemID")
     assert run("features", f"own/items.{suffix}", *flags)[0] == 0
-    data = make()[0]
+    if suffix == "tsv":
+        data = AmazonFactorDataset(folder)[0]
+    else:
+        data = FactorDataset(folder, item_column="asin")[0]
     expected = encode_text(data["item"].text, "tfidf")
     torch.testing.assert_close(data["item"].x_text, expected)
 

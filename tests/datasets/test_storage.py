@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from mars_pyg.transforms import AddTextFeatures
 
 class Small(GraphDataset):
     made = 0
+    content: ClassVar[dict[str, Any]] = {"features": {"text": torch.eye(2)}}
 
     def process(self) -> None:
         type(self).made += 1
@@ -32,7 +34,7 @@ class Small(GraphDataset):
                 train=torch.tensor([[0], [1]]),
                 val=none,
                 test=none,
-                features={"text": torch.eye(2)},
+                **self.content,
             )
         )
 
@@ -133,19 +135,10 @@ def test_the_files_of_a_text_model_count(tmp_path: Path) -> None:
     assert fingerprint([], (), transform) != before
 
 
-class Texts(GraphDataset):
-    def process(self) -> None:
-        none = torch.empty(2, 0, dtype=torch.long)
-        self.finish(
-            build_graph(
-                user_ids=["u"],
-                item_ids=["a", "b"],
-                train=torch.tensor([[0], [1]]),
-                val=none,
-                test=none,
-                item_text={"text": ["red chair", "blue sofa"]},
-            )
-        )
+class Texts(Small):
+    content: ClassVar[dict[str, Any]] = {
+        "item_text": {"text": ["red chair", "blue sofa"]}
+    }
 
 
 def test_features_of_another_model_are_told_each_time(
