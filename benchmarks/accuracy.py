@@ -24,6 +24,7 @@ from typing import Any
 
 from baselines import BASELINES
 from baselines.runs import make_config_keys
+from pandas import DataFrame
 from rankings import mean_user_metrics, read_places
 from training_runs import (
     Job,
@@ -102,8 +103,10 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "mars": [{}, {"regularization": 0.003}],
     "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5)],
 }
-#: Models that are compared with ``mars_heads``, user by user.
+#: Ours, without heads and with them, and what each is compared with, user by user.
+COMPARED = ("mars", "mars_heads")
 RIVALS = ("ease", "lightgcn", "lightgcn_own", "structure", *BASELINE_MODELS)
+RIVALS_WITH_HEADS = tuple(f"{name}{HEADS_SUFFIX}" for name in BASELINE_MODELS)
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 
@@ -280,34 +283,46 @@ def table(records: list[dict]) -> str:
 
 
 def comparison(output: Path) -> str:
-    """``mars_heads`` against its rivals, user by user, as a table.
+    """``mars`` and ``mars_heads`` against their rivals, user by user, as a table.
 
-    A user's metric is the mean over the seeds of a model; the test is the paired t-test
-    over the users.
+    Of Recall@20 and NDCG@20 on the test split: by how much ours is better, and the
+    p-value of a paired t-test over the users. A user's metric is the mean over the
+    seeds of a model. Models with heads are compared with each other alone, and
+    ``mars`` is a rival of ``mars_heads``: what the heads add.
     """
-    from scipy.stats import ttest_rel
-
     folder = output.with_suffix("")
+    names = [f"{model}, {name}" for model in COMPARED for name in ("R@20", "N@20")]
     lines = [
-        "| dataset | rival | test R@20, difference | p | test N@20, difference | p |"
-        " users | seeds |",
-        "|" + "---|" * 8,
+        f"| dataset | rival | {' | p | '.join(names)} | p | users | seeds |",
+        "|" + "---|" * 12,
     ]
     for dataset in [*DATASETS, "synthetic"]:
-        ours = read_places(folder, dataset, "mars_heads")
-        for rival in RIVALS:
+        ours = [read_places(folder, dataset, model) for model in COMPARED]
+        for rival in (*RIVALS, "mars", *RIVALS_WITH_HEADS):
             theirs = read_places(folder, dataset, rival)
-            if not ours or not theirs:
+            cells = _differences(ours[0], theirs if rival in RIVALS else [])
+            cells += _differences(ours[1], theirs)
+            if not any(cells):
                 continue
-            one, other = mean_user_metrics(ours), mean_user_metrics(theirs)
-            cells = [dataset, rival]
-            for name in ("recall", "ndcg"):
-                difference = (one[name] - other[name]).mean()
-                p = ttest_rel(one[name], other[name]).pvalue
-                cells += [f"{difference:+.4f}".replace("0.", "."), f"{p:.0e}"]
-            cells += [str(len(one)), f"{len(ours)}/{len(theirs)}"]
+            users = str(theirs[0]["user"].nunique())
+            cells = [dataset, rival, *cells, users, str(len(theirs))]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _differences(ours: list[DataFrame], theirs: list[DataFrame]) -> list[str]:
+    """By how much ours are better, and the p-value, for each metric."""
+    from scipy.stats import ttest_rel
+
+    if not ours or not theirs:
+        return ["", "", "", ""]
+    one, other = mean_user_metrics(ours), mean_user_metrics(theirs)
+    cells = []
+    for name in ("recall", "ndcg"):
+        difference = (one[name] - other[name]).mean()
+        p = ttest_rel(one[name], other[name]).pvalue
+        cells += [f"{difference:+.4f}".replace("0.", "."), f"{p:.0e}"]
+    return cells
 
 
 if __name__ == "__main__":

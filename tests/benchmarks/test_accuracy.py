@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from mars_pyg.errors import DataError
@@ -57,6 +58,33 @@ def test_records_and_table(
     assert again.count("recorded before") == 4
     assert again.split("\n|", 1)[1] == first.split("\n|", 1)[1]
     assert json.loads(output.read_text()) == records
+
+
+def test_comparison_is_paired_over_users_of_mean_seeds(
+    accuracy: ModuleType, tmp_path: Path
+) -> None:
+    def keep(model: str, *seeds: list[int]) -> None:
+        for seed, place in enumerate(seeds):
+            places = {"user": [0, 1, 1, 2], "item": [5, 5, 6, 7], "place": place}
+            file = tmp_path / "accuracy" / f"synthetic-{model}-{seed}.parquet"
+            pd.DataFrame(places).to_parquet(file)
+
+    (tmp_path / "accuracy").mkdir()
+    assert accuracy.comparison(tmp_path / "accuracy.json") == ""
+    keep("ease", [0, 0, 0, 0])
+    keep("mars", [1, 0, 2, 9], [3, 0, 4, 0])
+    keep("mars_heads", [1, 2, 3, 4])
+    keep("vbpr_heads", [1, 2, 0, 4])
+    _, _, *lines = accuracy.comparison(tmp_path / "accuracy.json").split("\n")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    ease, mars, vbpr = rows
+    # Recall 1, 1/2 and 1/2 more: t = (2/3) / (1/6) = 4 of two degrees of freedom.
+    assert ease[:4] == ["synthetic", "ease", "+.6667", f"{1 - 4 / 18**0.5:.0e}"]
+    assert (ease[6], ease[-2:]) == ("+1.0000", ["3", "1"])
+    # 0, 1/2 and 1/2: t = 2. Models with heads are no rivals of one without.
+    assert mars[1:6] == ["mars", "", "", "", ""]
+    assert mars[6:8] == ["+.3333", f"{1 - 2 / 6**0.5:.0e}"]
+    assert (vbpr[1:6], vbpr[6]) == (["vbpr_heads", "", "", "", ""], "+.1667")
 
 
 def test_recorded_configurations_are_those_of_the_models(
