@@ -5,24 +5,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
+from torch_geometric.data.storage import EdgeStorage
 from torch_geometric.typing import Adj
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 from torch_geometric.utils import to_edge_index as sparse_to_edge_index
 
+from mars_pyg.errors import DataError
+
 
 def to_edge_index(edge_index: Adj) -> Tensor:
-    """Edges as ``[2, E]``, source and target, from any form that PyG takes.
+    """Edges as ``[2, E]``, int64, source and target, from any form that PyG takes.
 
     Args:
-        edge_index: ``[2, E]``, or a ``torch_sparse.SparseTensor`` or sparse tensor of
-            torch, which PyG keeps transposed: targets by sources. Values are ignored.
+        edge_index: ``[2, E]`` of any integers, or a ``torch_sparse.SparseTensor`` or
+            sparse tensor of torch, which PyG keeps transposed: targets by sources.
+            Values are ignored.
     """
     if not is_sparse(edge_index):
         if isinstance(edge_index, EdgeIndex):
-            return edge_index.as_tensor()
-        return edge_index
+            edge_index = edge_index.as_tensor()
+        # Numbers of pairs do not fit into less.
+        return edge_index.long()
     if is_torch_sparse_tensor(edge_index):
         (target, source), _ = sparse_to_edge_index(edge_index)
     else:
         target, source, _ = edge_index.coo()
-    return torch.stack([source, target])
+    return torch.stack([source, target]).long()
+
+
+def edges_of(store: EdgeStorage) -> Tensor:
+    """The edges of a type ``[2, E]``, int64, also after PyG's ``ToSparseTensor``.
+
+    Raises:
+        DataError: If it has none.
+    """
+    for name in ("edge_index", "adj_t"):
+        if name in store:
+            return to_edge_index(store[name])
+    raise DataError(
+        "there are no edges",
+        mend="give them as 'edge_index' [2, E], or as 'adj_t'",
+        field=str(store._key),
+    )

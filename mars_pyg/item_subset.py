@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mars_pyg.user_items import EDGE_NAMES, INTERACTS, splits_of
+from mars_pyg.edge_forms import edges_of
+from mars_pyg.user_items import EDGE_NAMES, INTERACTS, split_edges, splits_of
 
 
 def take_items(data: HeteroData, item: Tensor) -> HeteroData:
@@ -20,7 +21,7 @@ def take_items(data: HeteroData, item: Tensor) -> HeteroData:
         item: The items, in the order in which they are numbered anew ``[M]``, int64,
             distinct.
     """
-    num_items = data["item"].num_nodes
+    num_items, item = data["item"].num_nodes, item.cpu()
     place = torch.full((num_items,), -1)
     place[item] = torch.arange(item.numel())
     result = HeteroData()
@@ -35,14 +36,14 @@ def take_items(data: HeteroData, item: Tensor) -> HeteroData:
         result["value"].update(data["value"].to_dict())
     for edge_type in data.edge_types:
         if (edge_type[0], edge_type[2]) == ("item", "value"):
-            owner, value = data[edge_type].edge_index
-            kept = place[owner] >= 0
-            edges = torch.stack([place[owner[kept]], value[kept]])
-            result[edge_type].edge_index = edges
+            owner, value = edges_of(data[edge_type])
+            owner = place.to(owner.device)[owner]
+            kept = owner >= 0
+            result[edge_type].edge_index = torch.stack([owner[kept], value[kept]])
     for split in splits_of(data):
-        name = EDGE_NAMES[split]
-        user, chosen = data[INTERACTS][name]
-        kept = place[chosen] >= 0
-        edges = torch.stack([user[kept], place[chosen[kept]]])
-        result[INTERACTS][name] = edges
+        user, chosen = split_edges(data, split)
+        chosen = place.to(chosen.device)[chosen]
+        kept = chosen >= 0
+        edges = torch.stack([user[kept], chosen[kept]])
+        result[INTERACTS][EDGE_NAMES[split]] = edges
     return result

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
-from mars_pyg.edge_forms import to_edge_index
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.user_items import UserItems
 
 
@@ -18,7 +18,7 @@ def item_value_edges(data: HeteroData) -> Tensor:
         ValueError: If there are none.
     """
     relations = [
-        to_edge_index(data[edge_type].edge_index)
+        edges_of(data[edge_type])
         for edge_type in data.edge_types
         if edge_type[0] == "item" and edge_type[2] == "value"
     ]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
+from mars_pyg.names import names_of
 
 #: What these names mean in a model: the ID view, all features, all factor graphs.
 RESERVED = ("id", "joint", "union")
@@ -92,6 +93,7 @@ def resolve_modalities(data: HeteroData, modalities: Sequence[str] | None) -> li
         modalities: Those to take, ``"id"`` among them or not; :obj:`None` for all.
 
     Raises:
+        TypeError: If they are one name and no list.
         ValueError: If one is not there, or its name cannot be used.
     """
     available = feature_modalities(data)
@@ -103,7 +105,7 @@ def resolve_modalities(data: HeteroData, modalities: Sequence[str] | None) -> li
         )
     if modalities is None:
         return [*available, "id"]
-    chosen = list(dict.fromkeys(modalities))
+    chosen = list(dict.fromkeys(names_of("modalities", modalities)))
     unknown = [m for m in chosen if m != "id" and m not in available]
     if unknown or not chosen:
         raise ValueError(

@@ -13,7 +13,9 @@ SYNTHETIC = "synthetic"
 
 
 def _split(value: object) -> object:
-    """Take ``"a, b"``, as a flag gives it, for a list."""
+    """Take ``"a, b"``, as a flag gives it, and a number for a list."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.item_values import item_value_edges
+from mars_pyg.names import names_of
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.evaluation import rank
 from mars_pyg.user_items import UserItems, splits_of
@@ -82,6 +83,7 @@ def recommend(
             users or items than the model.
     """
     check_graph(recommender, data)
+    users = names_of("users", users)
     index = {name: position for position, name in enumerate(data["user"].id)}
     for name in users:
         if name not in index:

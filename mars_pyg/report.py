@@ -9,6 +9,15 @@ if TYPE_CHECKING:
     from mars_pyg.recommend import Recommendation
 
 
+#: What moves the cursor of a terminal, or worse: titles are written by strangers.
+_CONTROLS = dict.fromkeys([*range(32), *range(127, 160)])
+
+
+def plain(line: str) -> str:
+    """A line without control characters, as it may be shown on a terminal."""
+    return line.translate(_CONTROLS)
+
+
 def format_metrics(head: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     """Lay metrics out as a table, one row for each of ``rows``."""
     names = list(next(iter(rows.values())))
@@ -39,7 +48,7 @@ def format_recommendations(user: str, items: Sequence[Recommendation]) -> str:
                 for value in item.shared
             )
             lines.append(f"     shares {shared}")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
 def format_table(

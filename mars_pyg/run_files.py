@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,7 @@ class RunFiles:
             folder: The folder.
 
         Raises:
-            DataError: If it holds no run, one whose heads are not fitted yet, or
-                damaged files.
+            DataError: If it holds no run, one that is not finished, or damaged files.
         """
         if not (folder / CONFIG).is_file():
             raise _no_run(folder, CONFIG)
@@ -71,6 +71,7 @@ class RunFiles:
             read_heads(folder / HEADS) if has_heads else None,
         )
         files._check_fitted()
+        files._check_finished()
         return files
 
     def _check_fitted(self) -> None:
@@ -82,6 +83,24 @@ class RunFiles:
             raise DataError(
                 "the training is not finished: the weights of the heads are not "
                 "fitted yet",
+                mend=_go_on(self.folder),
+                file=self.folder,
+            )
+
+    def _check_finished(self) -> None:
+        path = self.folder / METRICS
+        if not path.is_file():  # They are written last.
+            raise _no_run(self.folder, METRICS, goes_on=True)
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            best_epoch = metrics.get("best_epoch")
+        except (ValueError, AttributeError):
+            raise DataError("the file is damaged", mend=ANEW, file=path) from None
+        if self.checkpoint is None or best_epoch is None:
+            return
+        if best_epoch != self.checkpoint.get("epoch", -1) + 1:
+            raise DataError(
+                "the training is not finished: it has gone on since its metrics",
                 mend=_go_on(self.folder),
                 file=self.folder,
             )

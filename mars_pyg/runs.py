@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch_geometric import seed_everything
+import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
@@ -20,6 +20,7 @@ from mars_pyg.files import atomic_path
 from mars_pyg.heads import ContentSimilarity, HeadedRecommender, ScoreOffset
 from mars_pyg.heads.build import build_heads, check_heads
 from mars_pyg.nn import MARS, LightGCN, Recommender
+from mars_pyg.option_groups import HeadOptions
 from mars_pyg.run_files import (
     CHECKPOINT,
     CONFIG,
@@ -108,8 +109,9 @@ def build_recommender(config: TrainConfig, data: HeteroData) -> LightGCN | None:
     """
     if config.model_class is None:
         return None
-    seed_everything(config.seed)
-    with _options_as_data():
+    # The caller's generators stay as they were.
+    with _options_as_data(), torch.random.fork_rng([]):
+        torch.manual_seed(config.seed)
         return config.model_class(data, **config.model_arguments())
 
 
@@ -130,8 +132,8 @@ def train(
         config: The configuration.
         run_dir: The run's folder.
         resume: Whether to continue the run in :obj:`run_dir`, if there is one; only
-            :obj:`max_epochs` and :obj:`accelerator` may differ from its configuration.
-            (default: :obj:`False`)
+            :obj:`max_epochs` and :obj:`accelerator` may differ from its configuration,
+            and the options of heads that are not made yet. (default: :obj:`False`)
         progress: See :func:`~mars_pyg.training.fit`. (default: :obj:`True`)
 
     Returns:
@@ -158,7 +160,8 @@ def train(
     for split in ("val", "test"):
         # A training must not end in an evaluation that is not possible.
         check_held_out(data, split)
-    check_heads(data, config.head_names)
+    with _options_as_data((MemoryError,)):
+        check_heads(data, config.head_names, config.ease_solver)
     model = build_recommender(config, data)
     if not started:
         write_config(resolved, folder / CONFIG)
@@ -359,8 +362,12 @@ def _check_same(config: TrainConfig, folder: Path) -> None:
     """Refuse to continue a run with another configuration."""
     path = folder / CONFIG
     before = make_config(read_config(path), path).resolve().model_dump()
+    free = {"max_epochs", "accelerator"}
+    if not (folder / HEADS).exists() and not before["heads_in_loss"]:
+        # They come after the model, and what they cannot do is found then.
+        free |= HeadOptions.model_fields.keys() - {"heads_in_loss"}
     for name, value in config.model_dump().items():
-        if name not in ("max_epochs", "accelerator") and value != before[name]:
+        if name not in free and value != before[name]:
             raise DataError(
                 f"the run was started with {before[name]!r}, not {value!r}",
                 mend="continue it with its own configuration, or choose another "

@@ -59,13 +59,7 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
                 row=1,
             )
         if name in names[:position]:
-            raise DataError(
-                "two columns have the same name",
-                mend="rename or remove one of them",
-                file=file,
-                row=1,
-                field=name,
-            )
+            raise _repeated_column(file, name)
     for name in required:
         if name not in names:
             check_text(name, file)
@@ -77,6 +71,16 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
                 field=name,
             )
     return frame
+
+
+def _repeated_column(file: Path, name: str) -> DataError:
+    return DataError(
+        "two columns have the same name",
+        mend="rename or remove one of them",
+        file=file,
+        row=None if is_parquet(file) else 1,
+        field=name,
+    )
 
 
 def write_table(table: DataFrame, path: str | PathLike[str]) -> None:
@@ -361,11 +365,16 @@ def _read_parquet(file: Path) -> DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file)
+        names = pq.read_schema(file).names
+        repeated = [name for name in names if names.count(name) > 1]
+        # Two columns of one name cannot be read.
+        table = None if repeated else pq.read_table(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
             f"the file is not parquet: {error}", mend="write it again", file=file
         ) from error
+    if table is None:
+        raise _repeated_column(file, repeated[0])
     columns, left_out = {}, []
     for name, column in zip(table.column_names, table.columns, strict=True):
         text = _as_text(column)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils.sparse import index2ptr
 
+from mars_pyg.edge_forms import edges_of, to_edge_index
 from mars_pyg.errors import DataError
 
 INTERACTS = ("user", "interacts", "item")
@@ -37,11 +38,11 @@ class UserItems:
         """Group edges by user; repeated edges count once.
 
         Args:
-            edge_index: User and item indices ``[2, E]``, int64.
+            edge_index: User and item indices ``[2, E]``.
             num_users: Number of users.
             num_items: Number of items.
         """
-        user, item = edge_index
+        user, item = to_edge_index(edge_index)
         key = (user * num_items + item).unique()
         user = key.div(max(num_items, 1), rounding_mode="floor")
         return cls(index2ptr(user, num_users), key - user * num_items, num_items)
@@ -134,9 +135,9 @@ def interactions_digest(data: HeteroData) -> str:
     digest = hashlib.sha256()
     digest.update(repr((data["user"].num_nodes, data["item"].num_nodes)).encode())
     for split in EDGE_NAMES:
-        edges = data[INTERACTS].get(EDGE_NAMES[split])
-        if edges is not None:
-            digest.update(split.encode() + edges.cpu().contiguous().numpy().tobytes())
+        if split in splits_of(data):
+            edges = split_edges(data, split).cpu().contiguous()
+            digest.update(split.encode() + edges.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -159,11 +160,17 @@ def check_digest(digest: str, data: HeteroData) -> None:
 
 def splits_of(data: HeteroData) -> tuple[str, ...]:
     """The names of the splits that there are."""
-    return tuple(s for s, name in EDGE_NAMES.items() if name in data[INTERACTS])
+    store = data[INTERACTS]
+    has_train = "adj_t" in store
+    return tuple(
+        split
+        for split, name in EDGE_NAMES.items()
+        if name in store or (split == "train" and has_train)
+    )
 
 
 def split_edges(data: HeteroData, split: str) -> Tensor:
-    """Get the user and item indices ``[2, E]`` of a split.
+    """Get the user and item indices ``[2, E]`` of a split, int64.
 
     Args:
         data: The graph; see :meth:`UserItems.from_data`.
@@ -174,10 +181,13 @@ def split_edges(data: HeteroData, split: str) -> Tensor:
     """
     if split not in EDGE_NAMES:
         raise ValueError(f"'split' must be one of {list(EDGE_NAMES)} (got {split!r})")
-    edge_index = data[INTERACTS].get(EDGE_NAMES[split])
+    store = data[INTERACTS]
+    if split == "train" and "adj_t" in store:
+        return edges_of(store)
+    edge_index = store.get(EDGE_NAMES[split])
     if edge_index is None:
         raise DataError(
             f"the data has no {split} split",
             mend=f"give it '{EDGE_NAMES[split]}' of the edge type {INTERACTS}",
         )
-    return edge_index
+    return to_edge_index(edge_index)

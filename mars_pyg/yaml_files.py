@@ -57,3 +57,10 @@ def read_yaml(
             file=path,
             row=None if mark is None else mark.line + 1,
         ) from None
+    except ValueError as error:
+        # Such as the 30th of February, where a day is looked for.
+        raise DataError(
+            f"a value cannot be read: {error}",
+            mend="put the value into quotes",
+            file=path,
+        ) from None

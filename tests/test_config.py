@@ -144,6 +144,18 @@ def test_wrong_keys_and_values(keys: dict, field: str | None, message: str) -> N
     assert caught.value.field == field
 
 
+def test_one_number_is_a_list_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "dataset: shop\nk: 20\nratios: 0.8\nfactor_columns: 2024\nheads: ''\n"
+    )
+    config = make_config(read_config(path), path)
+    assert (config.k, config.ratios) == ([20], [0.8])
+    assert config.factor_columns == ["2024"]
+    with pytest.raises(DataError, match="valid list"):
+        make_config({"k": True})
+
+
 def test_a_wrong_value_is_found_in_its_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("model: mars\n\nmax_epochs: many\n")
@@ -173,6 +185,7 @@ def test_write_and_read(tmp_path: Path) -> None:
         (b"model: mars\nseed: 1\nmodel: bpr\n", 3, "there twice"),
         (b"model: [mars\n", 2, "not yaml"),
         (b"- model\n", None, "keys and values"),
+        (b"dataset: 2024-02-30\n", None, "day is out of range.*into quotes"),
         (b"model: \xff\n", None, "UTF-8"),
         (None, None, "does not exist"),
     ],

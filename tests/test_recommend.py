@@ -102,6 +102,11 @@ def test_catalogue_without_values_and_titles(data: HeteroData) -> None:
     assert all(not r.shared and r.title == "" for r in found["b"])
 
 
+def test_one_user_is_no_list_of_users(data: HeteroData, model: LightGCN) -> None:
+    with pytest.raises(TypeError, match=r"'users' must be a list .*write \['17'\]"):
+        recommend(model, data, users="17")
+
+
 def test_unknown_user(data: HeteroData, model: LightGCN) -> None:
     with pytest.raises(DataError, match=r"no user 'nobody'.*Mend"):
         recommend(model, data, ["nobody"])

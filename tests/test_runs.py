@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -50,6 +51,40 @@ def test_an_empty_split_is_told_before_training(
     with pytest.raises(DataError, match=f"no user has an item in the {split} split"):
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_finished_is_no_trained_one(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"dataset": str(shop), "model": "bpr", "heads": "", "accelerator": "cpu"}
+    keys |= {"max_epochs": 4, "validate_every": 1}
+    root = tmp_path / "runs"
+    train(make_config(keys), root / "whole", progress=False)
+    lines: list[str] = []
+
+    def stop(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            raise KeyboardInterrupt
+
+    part = root / "part"
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(keys), part, progress=stop)
+    assert (part / "best.ckpt").exists()
+    with pytest.raises(DataError, match=r"not finished.*--resume"):
+        load_run(part)
+    assert newest_run(root) == root / "whole"
+    # So is a finished run that has gone on to a better epoch.
+    file = root / "whole" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    file.write_text(json.dumps({**metrics, "best_epoch": 77}))
+    with pytest.raises(DataError, match="not finished: it has gone on"):
+        load_run(root / "whole")
+    train(make_config(keys), part, resume=True, progress=False)
+    assert newest_run(root) == part
+    file.write_text("{")
+    with pytest.raises(DataError, match="the file is damaged"):
+        load_run(root / "whole")
 
 
 def test_folders_that_are_no_runs_are_passed_over(shop: Path, tmp_path: Path) -> None:

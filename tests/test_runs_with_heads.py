@@ -233,6 +233,40 @@ def test_similarity_reads_texts_that_the_model_does_not() -> None:
     assert build_recommender(config, data).content_modalities == []
 
 
+def test_an_ease_without_room_is_told_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(num_items: int, dtype: torch.dtype) -> None:
+        raise MemoryError(f"{num_items} items are too many; choose solver='local'")
+
+    monkeypatch.setattr("mars_pyg.heads.build.check_memory", refuse)
+    keys = {**KEYS, "model": "bpr", "heads": "ease", "ease_solver": "dense"}
+    config = make_config(keys)
+    with pytest.raises(DataError, match="40 items are too many"):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_heads_that_are_not_made_may_have_other_options(tmp_path: Path) -> None:
+    keys = {**KEYS, "model": "bpr", "heads": "ease", "ease_clique_weight": 0.0}
+    keys |= {"num_users": 5, "num_interactions": 25}
+    wrong = make_config({**keys, "ease_l2": 1e-30})
+    run_dir = tmp_path / "run"
+    with pytest.raises(DataError, match="EASE cannot be solved with an L2 weight"):
+        train(wrong, run_dir, progress=False)
+    right = make_config({**keys, "ease_l2": 10.0})
+    with pytest.raises(DataError, match="started with 0, not 1"):
+        train(right.model_copy(update={"seed": 1}), run_dir, resume=True)
+    metrics = train(right, run_dir, resume=True, progress=False)
+    run = load_run(run_dir)
+    assert run.config.ease_l2 == 10.0
+    again = evaluate(run.recommender, run.data, "test")
+    assert again == pytest.approx(metrics["test"])
+    # Now they are made.
+    with pytest.raises(DataError, match=r"started with 10\.0, not 20\.0"):
+        train(make_config({**keys, "ease_l2": 20.0}), run_dir, resume=True)
+
+
 def test_an_ease_that_cannot_be_solved_is_said(tmp_path: Path) -> None:
     keys = {"num_users": 5, "num_items": 40, "model": "none", "heads": "ease"}
     keys |= {"ease_l2": 1e-30, "ease_clique_weight": 0.0}

@@ -120,6 +120,13 @@ def test_missing_file_and_broken_parquet(tmp_path: Path) -> None:
         read_table(tmp_path / "broken.parquet")
 
 
+def test_parquet_with_a_column_twice(tmp_path: Path) -> None:
+    columns = [pa.array(["1"]), pa.array(["2"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["a", "a"]), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="field 'a': two columns have the same name"):
+        read_table(tmp_path / "t.parquet")
+
+
 def test_parquet_column_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "table.parquet"
     pq.write_table(pa.table({"nested": [{"a": 1}]}), file)

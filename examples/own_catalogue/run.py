@@ -16,6 +16,7 @@ own.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shlex
 import shutil
@@ -81,11 +82,14 @@ def main() -> None:
     data = ["--dataset", shop, "--timestamp-column", "time"]
     if "report" in typer.main.get_command(factors_app).commands:
         mars_pyg("factors", "report", *data)
+    # A run for each schema that was tried; one that was interrupted goes on.
+    digest = hashlib.sha256(schema.read_bytes()).hexdigest()[:8]
+    run = shop / f"run-{digest}"
     train = [*data, "--text-model", "tfidf"]
-    train += ["--text-columns", "title,description", "--run-dir", shop / "run"]
+    train += ["--text-columns", "title,description", "--run-dir", run, "--resume"]
     train += ["--max-epochs", str(arguments.max_epochs), "--embedding-dim", "32"]
     mars_pyg("train", *train)
-    user = ["--run-dir", shop / "run", "--user", "u001", "--k", "5"]
+    user = ["--run-dir", run, "--user", "u001", "--k", "5"]
     mars_pyg("recommend", *user)
     mars_pyg("recommend", *user, "--explain")
     mars_pyg("report", *user, "--out", shop / "u001.html")

@@ -70,6 +70,10 @@ def features(
     command goes on where it was when it is given again, and items that are new
     are encoded alone. Rows of zeros are items without a text or image.
     """
+    if modality == "text" and image_column is not None:
+        raise typer.BadParameter("--image-column is for --modality image")
+    if modality == "image" and text_columns is not None:
+        raise typer.BadParameter("--text-columns is for --modality text")
     file = items.parent / f"{modality}_feat.npy" if output is None else output
     _check_output(file, overwrite)
     cache_dir = cache_dir or vectors_folder()

@@ -50,6 +50,12 @@ def train(
     if resume and config is None and run_dir is not None:
         stored = run_dir / CONFIG
         config = stored if stored.is_file() else None
+        if config is None and flags.get("dataset") is None:
+            # The defaults would be trained on, which nobody has asked for.
+            raise typer.BadParameter(
+                f"there is no run to go on with in {run_dir}; give the folder of one, "
+                "or the options of a new run"
+            )
     try:
         keys: dict[str, Any] = {} if config is None else read_config(config)
         keys |= {name: value for name, value in flags.items() if value is not None}

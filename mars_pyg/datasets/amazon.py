@@ -230,6 +230,10 @@ def read_prepared(
             file=folder,
             field="itemID",
         )
+    if not item_ids:
+        raise DataError(
+            "there are no items", mend="bring a row for every item", file=folder
+        )
     for modality, file in feature_files.items():
         check_features(features[modality], file, folder / "items.tsv", len(item_ids))
     position = torch.searchsorted(numbers, item).clamp(max=len(numbers) - 1)

@@ -217,7 +217,12 @@ def _texts(entry: dict[str, Any]) -> dict[str, str]:
 
 def _clean(value: Any) -> str:
     """Put a text on one line; anything but a text is a missing one."""
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # Characters beyond the first plane are written as two halves, some of which are
+    # alone, which is no text that could be written.
+    value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return " ".join(value.split())
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

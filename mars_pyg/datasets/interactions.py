@@ -100,9 +100,10 @@ def split_interactions(
     """
     if (
         len(ratios) != 3
-        or ratios[0] <= 0
-        or min(ratios) < 0
-        or abs(sum(ratios) - 1) > 1e-6
+        or not ratios[0] > 0
+        or not min(ratios) >= 0
+        # Not greater than: also a NaN is none.
+        or not abs(sum(ratios) - 1) <= 1e-6
     ):
         raise ValueError(f"ratios must be three shares that add to 1, got {ratios}")
     if user.dim() != 1 or user.shape != item.shape:

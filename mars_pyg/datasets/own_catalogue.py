@@ -30,6 +30,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
 from mars_pyg.features.files import find_features, read_features
 from mars_pyg.modalities import is_feature_modality
+from mars_pyg.names import names_of
 from mars_pyg.tables import (
     check_column,
     check_ids,
@@ -152,6 +153,9 @@ class FactorDataset(GraphDataset):
                 )
         if split == "time" and timestamp_column is None:
             raise ValueError("'split=\"time\"' needs 'timestamp_column'")
+        factor_columns = names_of("factor_columns", factor_columns)
+        if text_columns is not None:
+            text_columns = names_of("text_columns", text_columns)
         if len(set(factor_columns)) < len(factor_columns):
             raise ValueError(f"'factor_columns' repeat a column (got {factor_columns})")
         if k_core is not None and k_core < 1:
@@ -374,8 +378,7 @@ class FactorDataset(GraphDataset):
             # An id says nothing about an item, so it is a title but never a text.
             texts["text"] = texts.get("title", [""] * len(items))
         else:
-            columns = [items[name] for name in self.text_columns]
-            rows = zip(*columns, strict=True)
+            rows = items[list(self.text_columns)].to_numpy().tolist()
             texts["text"] = [" ".join(" ".join(row).split()) for row in rows]
         if "title" not in texts:
             logger.info(

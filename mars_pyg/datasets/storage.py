@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import uuid
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
+from torch_geometric.utils import is_sparse
 
+from mars_pyg.errors import DataError
 from mars_pyg.features.chunks import model_identity
 from mars_pyg.files import atomic_path, load_tensors, user_cache
 from mars_pyg.transforms.add_text_features import AddTextFeatures
@@ -73,8 +77,13 @@ class GraphDataset(InMemoryDataset):
 
         That was said when they were made, too.
         """
-        encoder = self._data["item"].get("text_encoder")
+        store = self._data["item"]
+        encoder = store.get("text_encoder")
         models = self.text_models()
+        for model in models:
+            if store.get("text_encoder_digest") == model_identity(model):
+                # Its folder may be at another place now.
+                encoder = store.text_encoder = model
         if stored and models and encoder is not None and encoder not in models:
             warnings.warn(
                 f"x_text was made by {encoder} because {models[0]} could not be "
@@ -109,6 +118,7 @@ class GraphDataset(InMemoryDataset):
         """Store graphs in a file, as a dictionary and slices."""
         data, slices = cls.collate(data_list)
         with atomic_path(path) as temporary:
+            _check_plain(data)
             torch.save((data.to_dict(), slices), temporary)
 
     def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
@@ -147,9 +157,57 @@ def fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _pickled(transform: Any) -> bytes | None:
+def _check_plain(data: BaseData) -> None:
+    """Refuse what could not be loaded again, such as arrays of numpy."""
+    for store in data.stores:
+        for name, value in store.items():
+            if not _is_plain(value) and not _can_be_loaded(value):
+                raise DataError(
+                    f"'pre_transform' gives a {type(value).__name__}, which cannot be "
+                    "stored",
+                    mend="make it a tensor, a text, a number, or a list or dictionary "
+                    "of these; or do it in 'transform'",
+                    field=name,
+                )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return type(value) in (Tensor, str, int, float, bool, type(None))
+
+
+def _can_be_loaded(value: Any) -> bool:
+    stream = io.BytesIO()
     try:
-        return pickle.dumps(transform)
+        torch.save(value, stream)
+        stream.seek(0)
+        torch.load(stream, weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError, RuntimeError):
+        return False
+    return True
+
+
+class _Pickler(pickle.Pickler):
+    """Writes the numbers of tensors, and not where they are in memory."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or is_sparse(value):
+            return NotImplemented
+        flat = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        parts = str(value.dtype), tuple(value.shape), flat.numpy().tobytes()
+        return _as_read, parts
+
+
+def _as_read(*parts: Any) -> Any:
+    return parts
+
+
+def _pickled(transform: Any) -> bytes | None:
+    stream = io.BytesIO()
+    try:
+        _Pickler(stream).dump(transform)
+        return stream.getvalue()
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
 

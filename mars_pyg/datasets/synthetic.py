@@ -47,8 +47,9 @@ class SyntheticFactorDataset(InMemoryDataset):
     Args:
         num_users (int, optional): Number of users. (default: :obj:`2000`)
         num_items (int, optional): Number of items. (default: :obj:`1000`)
-        num_interactions (int, optional): About how many interactions there are;
-            :obj:`None` for 16 a user. (default: :obj:`None`)
+        num_interactions (int, optional): About how many interactions there are; a
+            user has five at least, and half of the items at most. :obj:`None` for 16 a
+            user. (default: :obj:`None`)
         num_factors (int, optional): Number of factors, from 1 to 6.
             (default: :obj:`6`)
         taste_strength (float, optional): :math:`s`, from 0 to 1. (default: :obj:`0.8`)

@@ -52,7 +52,8 @@ def ranks_without(
     chunk_size = max(1, MAX_SCORES // max(num_items, length, 1))
     # The first row takes nothing out.
     taken = torch.arange(-1, length, device=history.device)
-    ranks, scores = [], []
+    ranks: list[Tensor] = []
+    scores: list[Tensor] = []
     for chunk in taken.split(chunk_size):
         score = users[chunk + 1] @ items.t()
         histories = _histories(history, chunk, num_items)
@@ -60,10 +61,34 @@ def ranks_without(
             score += head.score(histories)
         own = score[:, item]
         score[:, seen] = -torch.inf
-        above = [(score > column[:, None]).sum(dim=1) for column in own.t()]
+        whole = own[0] if not scores else scores[0][0]
+        above = [
+            _above(score, column, is_fallen, place)
+            for place, column, is_fallen in zip(
+                item.tolist(), own.t(), (own < whole).t(), strict=True
+            )
+        ]
         ranks.append(1 + torch.stack(above, dim=1) if above else own.long())
         scores.append(own)
     return Ranks(torch.cat(ranks), torch.cat(scores))
+
+
+def _above(score: Tensor, own: Tensor, is_fallen: Tensor, item: int) -> Tensor:
+    """How many items are before one ``[C]``: with it, where its score has fallen.
+
+    Where nothing of its score is left, it is no longer before the others without one.
+
+    Args:
+        score: The scores of all items ``[C, N]``.
+        own: Those of the item ``[C]``.
+        is_fallen: Whether they are less than with the whole history ``[C]``.
+        item: The item.
+    """
+    level = (score == own[:, None]).index_fill_(
+        1, torch.tensor([item], device=score.device), False
+    )
+    before = (score > own[:, None]) | (level & is_fallen[:, None])
+    return before.sum(dim=1)
 
 
 def _histories(history: Tensor, taken: Tensor, num_items: int) -> UserItems:

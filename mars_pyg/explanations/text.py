@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mars_pyg.explanations.explanation import Counterfactual, Explanation, Reason
+from mars_pyg.report import plain
 
 
 def format_explanations(
@@ -33,7 +34,7 @@ def format_explanations(
         if counterfactuals is not None:
             found = counterfactuals[entry.item]
             lines.append(f"     {counterfactual_sentence(found, len(explanations))}")
-    return "\n".join(lines)
+    return "\n".join(map(plain, lines))
 
 
 def split_reasons(

@@ -79,8 +79,11 @@ def assignment_model(factors: Sequence[Factor]) -> type[BaseModel]:
         for index, factor in enumerate(factors)
     }
     values = create_model("Values", __config__=ConfigDict(extra="forbid"), **properties)
-    item = create_model("ItemValues", __base__=AnswerModel, item=str, values=values)
-    return create_model("Assignments", __base__=AnswerModel, items=list[item])  # type: ignore[valid-type]
+    item = create_model(
+        "ItemValues", __base__=AnswerModel, item=(str, ...), values=(values, ...)
+    )
+    items: Any = list[item], ...  # type: ignore[valid-type]
+    return create_model("Assignments", __base__=AnswerModel, items=items)
 
 
 def _answer_type(factor: Factor) -> Any:

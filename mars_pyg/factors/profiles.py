@@ -129,9 +129,14 @@ class FactorProfiles:
         for name in [id_column, *names]:
             if name not in table.columns:
                 check_text(name, file)
+                is_id = name == id_column
                 raise DataError(
-                    "the column is missing",
-                    mend="add the column, or take the factor out of the schema",
+                    "the column of the items' ids is missing"
+                    if is_id
+                    else "the column is missing",
+                    mend="name the column of the ids as in the items"
+                    if is_id
+                    else "add the column, or take the factor out of the schema",
                     file=file,
                     field=name,
                 )

@@ -211,7 +211,7 @@ def profiles_of(data: HeteroData, modality: str | None = None) -> FactorProfiles
             field="modality",
         )
     store = data["value"]
-    item, value = data["item", f"{modality}{suffix}", "value"].edge_index
+    item, value = data["item", f"{modality}{suffix}", "value"].edge_index.cpu()
     factor = store.factor[value]
     slot = item * len(store.factor_name) + factor
     _, first, count = np.unique(slot.numpy(), return_index=True, return_counts=True)

@@ -68,7 +68,8 @@ def read_features(file: str | PathLike[str]) -> Tensor:
         raise DataError(
             f"the features cannot be read: {error}", mend=mend, file=path
         ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+    is_array = isinstance(array, np.ndarray)
+    if not is_array or array.ndim == 0 or array.dtype.kind not in "fiu":
         raise DataError(
             "the features are not a matrix of numbers", mend=mend, file=path
         )
@@ -115,7 +116,7 @@ def _read_safetensors(file: Path) -> Tensor:
             file=file,
         )
     (x,) = tensors.values()
-    if x.is_complex() or x.dtype == torch.bool:
+    if x.is_complex() or x.dtype == torch.bool or x.dim() == 0:
         raise DataError(
             "the features are not a matrix of numbers",
             mend="write a matrix of numbers",

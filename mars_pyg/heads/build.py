@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.heads.content_similarity import ContentSimilarity
 from mars_pyg.heads.ease import EASE
+from mars_pyg.heads.ease_dense import check_memory
 from mars_pyg.heads.factor_affinity import FactorAffinity
 from mars_pyg.heads.item_kernel import has_values
 from mars_pyg.heads.popularity import Popularity
@@ -82,16 +84,22 @@ def usable_heads(data: HeteroData, heads: Sequence[str]) -> list[str]:
     return [name for name in heads if not lacking.get(name)]
 
 
-def check_heads(data: HeteroData, heads: Sequence[str]) -> None:
-    """Refuse data in which none of the heads has anything to read.
+def check_heads(
+    data: HeteroData, heads: Sequence[str], ease_solver: str | None = None
+) -> None:
+    """Refuse data in which none of the heads has anything to read, or EASE no room.
 
     Args:
         data: The graph.
         heads: Names of heads; without any there is nothing to refuse.
+        ease_solver: See :class:`EASE`. (default: :obj:`None`)
 
     Raises:
         DataError: If :func:`build_heads` would make none of them.
+        MemoryError: If the dense form is asked for, and does not fit the memory.
     """
+    if EASE.name in heads and ease_solver == "dense":
+        check_memory(data["item"].num_nodes, torch.get_default_dtype())
     if not heads or usable_heads(data, heads):
         return
     missing, mends = [], []

@@ -23,6 +23,8 @@ def check_memory(num_items: int, dtype: torch.dtype) -> None:
         MemoryError: With what it would need.
     """
     needed = 3 * num_items**2 * dtype.itemsize
+    if not hasattr(os, "sysconf"):  # On Windows.
+        return
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise MemoryError(

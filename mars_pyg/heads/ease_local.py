@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,50 +23,6 @@ BLOCK_ENTRIES = 2**19
 GRAM_PRODUCTS = 2**25
 #: So many items are solved for without a word.
 QUIET_ITEMS = 10_000
-
-
-class ValueSlots(NamedTuple):
-    r"""The rows of :math:`\mathbf{Y}` as a table: a column for each value that an item
-    can have under a factor.
-
-    Args:
-        value: The values of each item ``[N, M]``, int64; -1 for none.
-        weight: :math:`\sqrt{\omega} Y_{iv}` ``[N, M]``; zero for none.
-        pairs: The pairs of columns that belong to one factor.
-    """
-
-    value: Tensor
-    weight: Tensor
-    pairs: list[tuple[int, int]]
-
-    @classmethod
-    def from_kernel(cls, kernel: ItemKernel, dtype: torch.dtype) -> ValueSlots:
-        """Lay out the values of a kernel."""
-        values = kernel.values.tocoo()
-        num_factors = int(kernel.factor.max(initial=-1)) + 1
-        factor = kernel.factor[values.col]
-        key = values.row.astype(np.int64) * num_factors + factor
-        order = np.argsort(key, kind="stable")
-        key = key[order]
-        rank = np.arange(key.size) - np.searchsorted(key, key)
-        # As many columns for a factor as the most values of an item.
-        width = np.zeros(num_factors, dtype=np.int64)
-        np.maximum.at(width, factor[order], rank + 1)
-        offset = np.cumsum(width) - width
-        shape = (kernel.num_items, int(width.sum()))
-        index = np.full(shape, -1)
-        weight = np.zeros(shape)
-        row, column = values.row[order], offset[factor[order]] + rank
-        index[row, column] = values.col[order]
-        weight[row, column] = values.data[order] * np.sqrt(kernel.clique_weight)
-        owner = np.repeat(np.arange(num_factors), width).tolist()
-        pairs = [
-            (a, b)
-            for a, first in enumerate(owner)
-            for b, second in enumerate(owner)
-            if first == second
-        ]
-        return cls(torch.from_numpy(index), torch.from_numpy(weight).to(dtype), pairs)
 
 
 class LocalSystems:
@@ -105,7 +61,17 @@ class LocalSystems:
         self.num_neighbors = min(num_neighbors, max(self.num_items - 1, 1))
         self.dtype = dtype
         gram, gram_value, self._diagonal = self._truncated_gram()
-        self._slots = ValueSlots.from_kernel(kernel, dtype)
+        values = kernel.values.tocsr()
+        #: The values of each item, and the weight of each, sqrt(omega) Y_iv.
+        self._values = UserItems(
+            torch.from_numpy(values.indptr.astype(np.int64)),
+            torch.from_numpy(values.indices.astype(np.int64)),
+            kernel.factor.size,
+        )
+        weight = values.data * np.sqrt(kernel.clique_weight)
+        self._weight = torch.from_numpy(weight).to(dtype)
+        # Where each value stands among those of a block of items.
+        self._column = torch.full((kernel.factor.size,), -1)
         self._popular = self._popular_items(items_per_value)
         rows = max(BLOCK_ENTRIES // self.num_neighbors**2, 1)
         self.block_size = min(rows, max(self.num_items, 1), 512)
@@ -156,8 +122,8 @@ class LocalSystems:
         row, entry = self._gram.entries(target)
         item, count = self._gram.rows.item[entry], self._gram.value[entry]
         if self._popular is not None:
-            place, slot = (self._slots.value[target] >= 0).nonzero().unbind(1)
-            more = self._popular[self._slots.value[target[place], slot]]
+            place, value = self._values.select(target)
+            more = self._popular[value]
             place = place[:, None].expand_as(more)
             row = torch.cat([row, place[more >= 0]])
             item = torch.cat([item, more[more >= 0]])
@@ -178,7 +144,7 @@ class LocalSystems:
         count = count.new_zeros(key.numel()).index_add_(0, inverse, count)
         row = key.div(self.num_items, rounding_mode="floor")
         item = key - row * self.num_items
-        right = count + self._clique_entries(target[row], item)
+        right = count + self._clique_entries(target, row, item)
         # The order by row, entry and popularity; the first m of each row.
         order = torch.argsort(self._diagonal[item], descending=True, stable=True)
         order = order[torch.argsort(right[order], descending=True, stable=True)]
@@ -208,12 +174,11 @@ class LocalSystems:
     def _cliques(self, neighbor: Tensor) -> Tensor:
         """What shared values add to the kernel among the neighbours ``[b, m, m]``."""
         size, width = neighbor.shape
-        value = self._slots.value[neighbor]
-        known = (value >= 0) & (neighbor >= 0)[:, :, None]
-        block, place, slot = known.nonzero().unbind(1)
-        weight = self._slots.weight[neighbor[block, place], slot]
+        block, place = (neighbor >= 0).nonzero().unbind(1)
+        row, entry = self._values.places(neighbor[block, place])
+        block, place, weight = block[row], place[row], self._weight[entry]
         num_values = self.kernel.factor.size
-        key = block * num_values + value[block, place, slot]
+        key = block * num_values + self._values.item[entry]
         key, inverse, count = key.unique(return_inverse=True, return_counts=True)
         # A value of one neighbour alone is on the diagonal only, and needs no column.
         shared = count > 1
@@ -231,16 +196,22 @@ class LocalSystems:
         diagonal.index_put_((block[alone], place[alone]), own, accumulate=True)
         return matrix
 
-    def _clique_entries(self, row: Tensor, column: Tensor) -> Tensor:
-        """What shared values add to entries of the kernel ``[P]``."""
+    def _clique_entries(self, target: Tensor, row: Tensor, item: Tensor) -> Tensor:
+        """What shared values add to the entries of targets and items ``[P]``."""
         total = torch.zeros(row.numel(), dtype=self.dtype)
         if self._popular is None:
             return total
-        for a, b in self._slots.pairs:
-            same = self._slots.value[row, a] == self._slots.value[column, b]
-            both = self._slots.weight[row, a] * self._slots.weight[column, b]
-            total += both.masked_fill(~same, 0)
-        return total
+        place, entry = self._values.places(target)
+        value, column = self._values.item[entry].unique(return_inverse=True)
+        # The weights of the targets' own values, and a column of zeros for all others.
+        table = total.new_zeros(target.numel(), value.numel() + 1)
+        table[place, column] = self._weight[entry]
+        self._column[value] = torch.arange(value.numel())
+        pair, entry = self._values.places(item)
+        column = self._column[self._values.item[entry]]
+        self._column[value] = -1
+        both = table[row[pair], column] * self._weight[entry]
+        return total.index_add_(0, pair, both)
 
     def _truncated_gram(self) -> tuple[UserItems, Tensor, Tensor]:
         """The largest entries of each row of the Gram matrix."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from mars_pyg.kernels.numba_loops import compiled_loop
 
 
-@njit(nogil=True, cache=True)
+@compiled_loop()
 def fill(
     ptr: np.ndarray,
     index: np.ndarray,

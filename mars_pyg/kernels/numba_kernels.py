@@ -16,16 +16,18 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+
+from mars_pyg.kernels.numba_loops import compiled_loop
 
 #: Bytes.
 CACHE_LINE = 64
 #: Rows in no order are fetched so many entries before they are read.
 AHEAD = 32
-#: The kernels release the GIL, for threads, and are compiled once for a machine.
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+#: A division by zero is infinite.
+OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 
 
 def column_blocks(num_columns: int) -> list[tuple[int, int]]:
@@ -243,7 +245,7 @@ def _dot(typing: Any, left: Any, right: Any) -> tuple[Any, Callable]:
 def add_items(width: int) -> Callable:
     """Add each item's row to the rows of those of its values that have a slot."""
 
-    @njit(**OPTIONS)
+    @compiled_loop(**OPTIONS)
     def kernel(low, high, column, x, ptr, col, weight, slot, total):  # type: ignore[no-untyped-def]
         for item in range(low, high):
             row = _load(width, x, item, column)
@@ -265,7 +267,7 @@ def add_items(width: int) -> Callable:
 def gather_items(width: int, stream: bool = False) -> Callable:
     """Add up the items of each value without a slot, and scale the sum."""
 
-    @njit(**OPTIONS)
+    @compiled_loop(**OPTIONS)
     def kernel(low, high, column, x, ptr, row, weight, slot, scale, out):  # type: ignore[no-untyped-def]
         last = len(row) - 1
         for value in range(low, high):
@@ -291,7 +293,7 @@ def gather_gradients(width: int, stream: bool = False) -> Callable:
     an item has several values.
     """
 
-    @njit(**OPTIONS)
+    @compiled_loop(**OPTIONS)
     def kernel(  # type: ignore[no-untyped-def]
         low,
         high,
@@ -334,7 +336,7 @@ def gather_gradients(width: int, stream: bool = False) -> Callable:
     return kernel
 
 
-@njit(**OPTIONS)
+@compiled_loop(**OPTIONS)
 def add_entries(low, high, ptr, col, position, entry_gradient, gate_gradient):  # type: ignore[no-untyped-def]
     """Add the gradients of each item's entries to those of its gate."""
     for item in range(low, high):
@@ -349,7 +351,7 @@ def read_values(width: int, stream: bool = False, fetch: bool = False) -> Callab
     Rows of values that are too many for the caches are fetched before they are read.
     """
 
-    @njit(**OPTIONS)
+    @compiled_loop(**OPTIONS)
     def kernel(  # type: ignore[no-untyped-def]
         low, high, column, mean, ptr, col, weight, gate, position, structure, out
     ):
@@ -383,7 +385,7 @@ def read_values(width: int, stream: bool = False, fetch: bool = False) -> Callab
 def add_gradients(width: int, stream: bool = False) -> Callable:
     """The gradients of the means of values with a slot, and of their items' gates."""
 
-    @njit(**OPTIONS)
+    @compiled_loop(**OPTIONS)
     def kernel(  # type: ignore[no-untyped-def]
         low,
         high,

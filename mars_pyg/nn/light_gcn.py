@@ -17,9 +17,7 @@ from mars_pyg.nn.light_gcn_propagation import propagate_layers
 from mars_pyg.nn.light_gcn_without import user_without_items
 from mars_pyg.nn.losses import BPRLoss
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.user_items import UserItems
-
-INTERACTS = ("user", "interacts", "item")
+from mars_pyg.user_items import UserItems, split_edges
 
 
 class LightGCN(Recommender):
@@ -84,7 +82,7 @@ class LightGCN(Recommender):
         self.score_offset: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         # Graphs move with the module, and are no part of its state.
         self._graphs: dict[str, Any] = {
-            "interactions": self._normalize(data[INTERACTS].edge_index)
+            "interactions": self._normalize(split_edges(data, "train"))
         }
         self._cast: tuple[torch.dtype, dict[str, Any]] | None = None
         LightGCN.reset_parameters(self)

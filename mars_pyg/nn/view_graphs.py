@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.kernels import FactorGraph, SparseMatrix
 from mars_pyg.nn.adjacency import normalized_adjacency
 
@@ -68,7 +69,7 @@ def factor_graphs(
         ValueError: If :obj:`data` lacks the edges or features.
     """
     relations = {
-        edge_type[1].removesuffix("_value"): data[edge_type].edge_index
+        edge_type[1].removesuffix("_value"): edges_of(data[edge_type])
         for edge_type in data.edge_types
         if edge_type[0] == "item" and edge_type[2] == "value"
     }
@@ -119,4 +120,4 @@ def _clusters(
 def _edges(data: HeteroData, edge_type: tuple[str, str, str], mend: str) -> Tensor:
     if edge_type not in data.edge_types:
         raise ValueError(f"'data' has no edges {edge_type}; {mend}")
-    return data[edge_type].edge_index
+    return edges_of(data[edge_type])

@@ -110,15 +110,17 @@ class ApproximateSearch:
 
     def _build(self, factory: str) -> Any:
         faiss = import_faiss()
-        vectors = self.index.dense.float().contiguous().numpy()
+        vectors = self.index.dense.detach().float().contiguous().numpy()
         if factory == "auto":
             factory = default_factory(self.index.num_items)
         try:
             searcher = faiss.index_factory(
                 vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT
             )
-            if hasattr(searcher, "nprobe"):
-                searcher.nprobe = max(searcher.nlist // LISTS_PER_PROBE, 1)
+            # It may stand behind a transform of the vectors.
+            inverted = faiss.try_extract_index_ivf(searcher)
+            if inverted is not None:
+                inverted.nprobe = max(inverted.nlist // LISTS_PER_PROBE, 1)
             # A form may need more items than there are.
             searcher.train(vectors)
             searcher.add(vectors)

@@ -18,6 +18,7 @@ from mars_pyg.serving.folder import (
     MANIFEST,
     Catalogue,
     Exported,
+    check_files,
     read_manifest,
     write_folder,
 )
@@ -79,8 +80,14 @@ def export(
     known = read_manifest(target) if (target / MANIFEST).exists() else None
     if known is not None:
         _check_same(known, origin, target)
-    if known is None or (approximate and known.get("approximate") != approximate):
+        origin["approximate"] = approximate or known.get("approximate")
+    if known is None or known.get("approximate") != origin["approximate"]:
         _write_index(recommender, data, target, origin)
+    else:
+        try:
+            check_files(target, known)
+        except DataError:
+            _write_index(recommender, data, target, origin)
     if k > 0:
         write_top_k(recommender, data, target / TOP_K, k, digest, progress)
 

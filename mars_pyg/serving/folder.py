@@ -160,14 +160,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def read_folder(folder: Path) -> Exported:
-    """Read the folder.
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Refuse a folder whose files are not those of the manifest.
 
     Raises:
-        DataError: If it is no export, or a file is missing or damaged, or does not
-            belong to the others.
+        DataError: If one is missing or damaged, or of another export.
     """
-    manifest = read_manifest(folder)
     for name, digest in manifest["sha256"].items():
         if not (folder / name).is_file():
             raise DataError("there is no such file", mend=MEND, file=folder / name)
@@ -177,6 +175,17 @@ def read_folder(folder: Path) -> Exported:
                 mend=MEND,
                 file=folder / name,
             )
+
+
+def read_folder(folder: Path) -> Exported:
+    """Read the folder.
+
+    Raises:
+        DataError: If it is no export, or a file is missing or damaged, or does not
+            belong to the others.
+    """
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
     users, items, values = (_read_table(folder / n) for n in (USERS, ITEMS, VALUES))
     catalogue = Catalogue(
         users["user"],

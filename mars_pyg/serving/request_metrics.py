@@ -66,8 +66,10 @@ class RequestMetrics:
         return measured
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        # The path as the service declares it: ids would be labels without bound.
-        path = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if path != "other" else "other"
+        # As the service declares them: ids and words would be labels without bound.
+        route, method = scope.get("route"), scope["method"]
+        path = getattr(route, "path", "other")
+        if method not in (getattr(route, "methods", None) or ()):
+            method = "other"
         self._requests.labels(method, path, status).inc()
         self._seconds.labels(method, path).observe(seconds)

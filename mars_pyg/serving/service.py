@@ -119,7 +119,7 @@ def create_app(served: ServedRecommender, limits: Limits | None = None) -> FastA
             )
         except DataError as error:
             status = 404 if error.field == "user" else 422
-            raise HTTPException(status, error.problem) from None
+            raise HTTPException(status, f"{error.problem}; {error.mend}") from None
         return RecommendResponse(recommendations=found)
 
     @app.get("/items/{item:path}")

@@ -52,6 +52,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return checkpoint
 
 
+class RunSettings(Callback):
+    """Notes in every checkpoint what a run that goes on has to have in common with it.
+
+    Args:
+        settings: The options of the run.
+    """
+
+    #: The key of a checkpoint.
+    KEY = "settings"
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write them."""
+        checkpoint[self.KEY] = self.settings
+
+
 class RunCheckpoint(ModelCheckpoint):
     """Writes one checkpoint of a fixed name at the end of validated epochs.
 

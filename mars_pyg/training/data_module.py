@@ -53,6 +53,7 @@ class TripletBatches:
             raise ValueError(f"'batch_size' must be positive (got {batch_size})")
         if max_steps is not None and max_steps < 1:
             raise ValueError(f"'max_steps' must be positive (got {max_steps})")
+        edge_index = edge_index.cpu()  # As is what is drawn.
         self.sampler = NegativeSampler(edge_index, num_users, num_items)
         usable = self.sampler.has_negative[edge_index[0]]
         left_out = int((~usable).sum())

@@ -66,8 +66,7 @@ def evaluate(
         LinkPredRecall,
     )
 
-    if split not in ("val", "test"):
-        raise ValueError(f"'split' must be 'val' or 'test' (got {split!r})")
+    _check_split(split)
     if not k or min(k) < 1:
         raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
     check_graph(recommender, data)
@@ -99,6 +98,12 @@ def evaluate(
         return {name: float(value) for name, value in metrics.compute().items()}
 
 
+def _check_split(split: str) -> None:
+    # Of train, what is ranked would be all but the user's items.
+    if split not in ("val", "test"):
+        raise ValueError(f"'split' must be 'val' or 'test' (got {split!r})")
+
+
 def evaluate_users(
     recommender: Recommender,
     data: HeteroData,
@@ -122,7 +127,9 @@ def evaluate_users(
 
     Raises:
         DataError: If the split is missing or empty.
+        ValueError: If there is no such split.
     """
+    _check_split(split)
     check_graph(recommender, data)
     check_held_out(data, split)
     held_out = UserItems.from_data(data, split).to(torch.device("cpu"))
@@ -229,7 +236,8 @@ def compute_representations(recommender: Recommender) -> tuple[Tensor, Tensor]:
         without gradients, in single precision at least.
     """
     with inference(recommender):
-        user, item = recommender()
+        # What is returned as it is, such as embeddings, has a gradient of its own.
+        user, item = (part.detach() for part in recommender())
     half = (torch.float16, torch.bfloat16)
     return (
         user.float() if user.dtype in half else user,

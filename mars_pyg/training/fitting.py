@@ -32,6 +32,7 @@ from mars_pyg.training.callbacks import (
     ProgressLines,
     ResumableEarlyStopping,
     RunCheckpoint,
+    RunSettings,
     ValidationPlan,
 )
 from mars_pyg.training.data_module import RecommenderDataModule
@@ -114,13 +115,15 @@ def fit(
         num_eval_users: Users that a validation averages over; see
             :func:`~mars_pyg.training.evaluate`. (default: :obj:`None`, all)
         seed: Seed of shuffles, negatives and what else training draws; the model's
-            start is the caller's. (default: :obj:`0`)
+            start is the caller's, and so are PyTorch's global generators, which are
+            left as they were. (default: :obj:`0`)
         run_dir: The run's folder; :obj:`None` for a temporary one, without logs.
             (default: :obj:`None`)
         resume: Whether to continue the run in :obj:`run_dir`. Where it was interrupted
             before its first checkpoint, it starts anew. (default: :obj:`False`)
         accelerator: See :class:`lightning.pytorch.Trainer`; one device is used.
-            (default: :obj:`"auto"`)
+            :obj:`"auto"` is CUDA where there is one, else the CPU: others lack sparse
+            products and double precision. (default: :obj:`"auto"`)
         precision: See :class:`lightning.pytorch.Trainer`. (default: :obj:`"32-true"`)
         deterministic: Whether operations that are not deterministic are refused.
             (default: :obj:`False`)
@@ -130,7 +133,7 @@ def fit(
     Raises:
         DataError: If the data cannot be trained on or has no validation interactions,
             or :obj:`run_dir` already holds a run, or one of more than
-            :obj:`max_epochs` epochs.
+            :obj:`max_epochs` epochs, of another model or with other options.
         ValueError: If an option makes no sense.
         KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
         SystemExit: If the process is terminated (SIGTERM), with the status 143; the
@@ -162,7 +165,17 @@ def fit(
                 file=folder,
             )
         resume = last.exists()
-        epochs = _epochs_done(last) if resume else 0
+        # What the optimiser's state would bring back, or what would change on the way.
+        settings = {
+            "batch_size": batch_size,
+            "max_steps": max_steps,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "monitor": monitor,
+            "seed": seed,
+            "model": type(recommender).__name__,
+        }
+        epochs = _check_resumed(last, recommender, settings) if resume else 0
         if epochs > max_epochs:
             raise DataError(
                 f"the run has trained {epochs} epochs, but 'max_epochs' is "
@@ -171,6 +184,9 @@ def fit(
                 file=folder,
             )
         stack.enter_context(_quiet())
+        stack.enter_context(_same_determinism())
+        if accelerator == "auto":
+            accelerator = "cuda" if torch.cuda.is_available() else "cpu"
         loggers: list[Logger] = []
         if run_dir is not None:
             loggers = _make_loggers(folder, epochs)
@@ -183,6 +199,7 @@ def fit(
             ResumableEarlyStopping(f"val/{monitor}", patience),
             RunCheckpoint(folder, best.stem, f"val/{monitor}"),
             RunCheckpoint(folder, last.stem),
+            RunSettings(settings),
         ]
         show_bar = progress is True and sys.stderr.isatty()
         if show_bar:
@@ -194,7 +211,8 @@ def fit(
             accelerator=accelerator,
             devices=1,
             precision=precision,  # type: ignore[arg-type]
-            deterministic=deterministic,
+            # Of None Lightning leaves what the caller has set.
+            deterministic=deterministic or None,
             max_epochs=max_epochs,
             check_val_every_n_epoch=validate_every,
             num_sanity_val_steps=0,
@@ -220,12 +238,15 @@ def fit(
             seed=seed,
         )
         device = trainer.strategy.root_device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        on_gpu = [device] if device.type == "cuda" else []
+        for gpu in on_gpu:
+            torch.cuda.reset_peak_memory_stats(gpu)
         # A model that was trained or loaded before is in evaluation mode, and Lightning
         # would leave it there: no edge would be dropped.
         module.train()
-        with _plain_interrupts():
+        # An epoch seeds the global generators, from which the next model of the caller
+        # may be drawn.
+        with _plain_interrupts(), torch.random.fork_rng(on_gpu):
             trainer.fit(
                 module,
                 datamodule=triplets,
@@ -252,9 +273,43 @@ def _write_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _epochs_done(checkpoint: Path) -> int:
-    mend = "delete the run's folder and train anew"
-    epoch: int = load_tensors(checkpoint, mend)["epoch"]
+def _check_resumed(
+    path: Path, recommender: Recommender, settings: dict[str, Any]
+) -> int:
+    """Refuse another model or other options than a checkpoint's, and count its epochs.
+
+    Options are unknown of a checkpoint that was written before they were noted.
+    """
+    checkpoint = load_tensors(path, "delete the run's folder and train anew")
+    known = checkpoint.get(RunSettings.KEY, {})
+    for name, value in settings.items():
+        if name != "model" and known.get(name, value) != value:
+            raise DataError(
+                f"the run was trained with '{name}' of {known[name]!r}, not {value!r}",
+                mend="give the options that it had, or choose another folder",
+                file=path.parent,
+                field=name,
+            )
+    prefix = "recommender."
+    found = {
+        name.removeprefix(prefix): list(tensor.shape)
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    wanted = {name: list(x.shape) for name, x in recommender.state_dict().items()}
+    names = sorted(
+        name for name in {*found, *wanted} if found.get(name) != wanted.get(name)
+    )
+    kind = type(recommender).__name__
+    if names or known.get("model", kind) != kind:
+        what = f"its {names[0]!r} is another" if names else f"it is no {kind}"
+        raise DataError(
+            f"the run is not of this model: {what}",
+            mend="make the model with the arguments that it had, or choose another "
+            "folder",
+            file=path.parent,
+        )
+    epoch: int = checkpoint["epoch"]
     return epoch + 1
 
 
@@ -295,6 +350,18 @@ def _quiet() -> Iterator[None]:
             yield
         finally:
             lightning_logger.setLevel(level)
+
+
+@contextmanager
+def _same_determinism() -> Iterator[None]:
+    """Leave PyTorch's choice of deterministic operations as it was."""
+    before = torch.get_deterministic_debug_mode()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 @contextmanager

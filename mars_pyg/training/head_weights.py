@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -60,6 +62,13 @@ def fit_head_weights(
     pool = CandidatePool.from_recommender(
         recommender, data, num_users=num_users, num_candidates=num_candidates
     )
+    if not bool(pool.found.any()):
+        warnings.warn(
+            "no validation item is among the likely ones that the weights of the heads "
+            "are fitted on, so that they stay at one; bring more validation "
+            "interactions, or a larger 'num_candidates'",
+            stacklevel=2,
+        )
     weight = fit_pool(pool, num_candidates)
     _set_weights(recommender, pool.to_raw(weight))
     names = ["model", *recommender.part_names]

@@ -9,6 +9,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
+from mars_pyg.user_items import split_edges
+
 
 @functional_transform("add_item_cooccurrence")
 class AddItemCooccurrence(BaseTransform):
@@ -46,7 +48,7 @@ class AddItemCooccurrence(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Add the edges to a graph."""
-        edge_index = data["user", "interacts", "item"].edge_index
+        edge_index = split_edges(data, "train")
         num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
         data["item", "cooccurs", "item"].edge_index = self._neighbors(
             edge_index, num_users, num_items

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from mars_pyg.errors import DataError
 from mars_pyg.modalities import check_features
+from mars_pyg.names import names_of
 from mars_pyg.transforms.item_cells import nearby_items
 
 SEARCHES = ("auto", "exact", "approximate")
@@ -95,6 +96,7 @@ class AddItemKNN(BaseTransform):
             raise ValueError(f"block_size must be at least 1, got {block_size}")
         if search not in SEARCHES:
             raise ValueError(f"search must be one of {SEARCHES}, got {search!r}")
+        attrs = None if attrs is None else names_of("attrs", attrs)
         if attrs is not None and not attrs:
             raise ValueError("attrs must name at least one feature")
         for name, weight in (weights or {}).items():
@@ -103,7 +105,7 @@ class AddItemKNN(BaseTransform):
             if not 0 < weight < float("inf"):
                 raise ValueError(f"the weight of {name!r} must be positive")
         self.k = k
-        self.attrs = None if attrs is None else list(attrs)
+        self.attrs = attrs
         self.weights = dict(weights or {})
         self.block_size = block_size
         self.search = search
@@ -148,7 +150,7 @@ class AddItemKNN(BaseTransform):
         rotation = _spread(x, self.seed)[known]
         x = x[known]
         everything = torch.arange(known.numel(), device=x.device)
-        blocks: Sequence[tuple[Tensor, Tensor]]
+        blocks: Sequence[tuple[Tensor, list[Tensor]]]
         if self.search == "approximate" or (
             self.search == "auto" and num_items > MAX_EXACT
         ):
@@ -156,14 +158,16 @@ class AddItemKNN(BaseTransform):
         else:
             size = max(1, min(self.block_size, MAX_SCORES // max(known.numel(), 1)))
             parts = everything.split(size) if known.numel() else ()
-            blocks = [(block, everything) for block in parts]
+            blocks = [(block, [everything]) for block in parts]
         # Large memory that is asked for and freed in turn with small is cut up.
-        scores = x.new_empty(max((i.numel() * c.numel() for i, c in blocks), default=0))
+        sizes = [len(item) * sum(map(len, near)) for item, near in blocks]
+        scores = x.new_empty(max(sizes, default=0))
         place = torch.empty_like(everything)
         neighbors, items = [alone], [alone]
-        for item, candidate in tqdm(
+        for item, near in tqdm(
             blocks, desc="Nearest items", unit="block", disable=num_items < 50_000
         ):
+            candidate = near[0] if len(near) == 1 else torch.cat(near)
             shape = item.numel(), candidate.numel()
             score = scores[: math.prod(shape)].view(shape)
             other = x if candidate is everything else x[candidate]

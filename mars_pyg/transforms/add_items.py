@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: The column of the rows' numbers; no factor has this name.
 ROW = ""
+#: From here on fractions are not exact.
+MAX_WHOLE = 2**53
 
 
 @functional_transform("add_items")
@@ -71,7 +74,8 @@ class AddItems(BaseTransform):
     ) -> None:
         import pandas as pd
 
-        self.items = pd.DataFrame(items).reset_index(drop=True).astype(object)
+        # As objects: whole numbers beside missing ones would become fractions.
+        self.items = pd.DataFrame(items, dtype=object).reset_index(drop=True)
         self.features = dict(features or {})
         self.modality = modality
         self.open_factors = None if open_factors is None else list(open_factors)
@@ -83,10 +87,7 @@ class AddItems(BaseTransform):
             return data
         self._check_columns(data)
         self._check_ids(data)
-        texts = {
-            name: [SEPARATOR.join(_values(cell)) for cell in self.items[name].tolist()]
-            for name in self.items.columns
-        }
+        texts = self._texts(data)
         features = self._features(data, texts)
         num_items = data["item"].num_nodes
         if any(name in texts for name in _factor_names(data)):
@@ -134,6 +135,25 @@ class AddItems(BaseTransform):
                     field="id",
                 )
             seen.add(name)
+
+    def _texts(self, data: HeteroData) -> dict[str, list[str]]:
+        """The columns as texts, in the form of those of a catalogue."""
+        factors = _factor_names(data)
+        known = set(data["value"].name) if factors else set()
+        texts = {}
+        for name in self.items.columns:
+            cells = [_values(cell) for cell in self.items[name].tolist()]
+            if name != "id":
+                own = known if name in factors else set()
+                cells = [
+                    [value if value in own else html.unescape(value) for value in cell]
+                    for cell in cells
+                ]
+            texts[name] = [SEPARATOR.join(cell) for cell in cells]
+        if "title" in texts:
+            # A title is one line, wherever it is shown.
+            texts["title"] = [" ".join(title.split()) for title in texts["title"]]
+        return texts
 
     def _features(
         self, data: HeteroData, texts: Mapping[str, Sequence[str]]
@@ -239,5 +259,9 @@ def _values(cell: Any) -> list[str]:
         return [text for part in cell for text in _values(part)]
     if pd.isna(cell):
         return []
+    is_fraction = isinstance(cell, float | np.floating)
+    if is_fraction and cell.is_integer() and abs(cell) < MAX_WHOLE:
+        # As catalogues in parquet files have them; tables make them of whole numbers.
+        cell = int(cell)
     text = str(cell).strip()
     return [text] if text else []

@@ -8,13 +8,19 @@ from torch import Tensor
 
 #: Items of a cell, about, and cells that an item is compared with.
 CELL_SIZE, NUM_PROBES = 500, 16
+#: The most items that an item is compared with: four times as many as usual.
+MAX_CANDIDATES = 4 * CELL_SIZE * NUM_PROBES
 
 
-def nearby_items(x: Tensor, item: Tensor, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+def nearby_items(
+    x: Tensor, item: Tensor, seed: int = 0
+) -> list[tuple[Tensor, list[Tensor]]]:
     """Group items into cells, and list what is near to each cell.
 
     The cells are those of k-means, fitted to a sample of the items. An item is in the
-    cell with whose centre its inner product is largest.
+    cell with whose centre its inner product is largest. Where many items are alike, a
+    cell is huge: it is cut into blocks, each of which is compared with itself and an
+    even sample of what is near, so that time and memory stay linear in the items.
 
     Args:
         x: Features ``[N, D]``, rows of unit length.
@@ -22,7 +28,8 @@ def nearby_items(x: Tensor, item: Tensor, seed: int = 0) -> list[tuple[Tensor, T
         seed: Seed of the sample and the cells. (default: :obj:`0`)
 
     Returns:
-        For each cell, its items, and the items of the nearest cells, itself included.
+        For each block of a cell, its items, and the items of the nearest cells, itself
+        included, in parts that share their memory.
     """
     from sklearn.cluster import MiniBatchKMeans
 
@@ -42,10 +49,17 @@ def nearby_items(x: Tensor, item: Tensor, seed: int = 0) -> list[tuple[Tensor, T
     # Of equal centres others may come first; a cell is always near to itself.
     likeness = (centers @ centers.t()).fill_diagonal_(torch.inf)
     near = likeness.topk(min(NUM_PROBES, num_cells), dim=1).indices
-    # A huge cell, as of equal texts, is cut, so that a block's memory stays bounded.
-    return [
-        (block, torch.cat([members[other] for other in near[number].tolist()]))
-        for number, own in enumerate(members)
-        for block in own.split(2 * CELL_SIZE)
-        if block.numel()
-    ]
+    blocks = []
+    for number, own in enumerate(members):
+        parts = [members[other] for other in near[number].tolist()]
+        step = -(-sum(map(len, parts)) // MAX_CANDIDATES)
+        for place, block in enumerate(own.split(2 * CELL_SIZE)):
+            if step <= 1:
+                blocks.append((block, parts))
+                continue
+            start = 2 * CELL_SIZE * place
+            rest = [part for part in parts if part is not own]
+            rest += [own[:start], own[start + len(block) :]]
+            spread = [part[place % step :: step] for part in rest]
+            blocks.append((block, [block, *spread]))
+    return [(block, parts) for block, parts in blocks if block.numel()]

@@ -43,6 +43,7 @@ def append_rows(
             rows[name] = [*value, *texts.get(name, [""] * num_new)]
         elif name.startswith("x_"):
             new = features.get(name, value.new_zeros(num_new, value.size(1)))
+            new = torch.as_tensor(new)
             _check_features(new, name, num_new, value.size(1))
             rows[name] = torch.cat([value, new.to(value)])
         elif isinstance(value, Tensor):

@@ -28,6 +28,13 @@ SMALL = [
 ]
 
 
+def test_a_run_that_is_not_there_is_not_gone_on_with(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("train", "--run-dir=typo", "--resume", *SMALL)
+    assert status == 2
+    assert "there is no run to go on with in typo" in " ".join(err.split())
+    assert not (tmp_path / "typo").exists()
+
+
 def test_train_evaluate_recommend(run: Run, tmp_path: Path) -> None:
     status, out, err = run("train", *SMALL)
     assert status == 0

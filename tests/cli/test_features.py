@@ -111,6 +111,12 @@ def test_amazon_items_are_in_the_order_of_their_numbers(
         (["shop/items.csv", "--output=x.txt"], 2, ".npy or .safetensors"),
         (["shop/items.csv", "--modality=image"], 2, "--image-column"),
         (["shop/items.csv", "--modality=sound"], 2, "sound"),
+        (["shop/items.csv", "--image-column=photo"], 2, "for --modality image"),
+        (
+            ["shop/items.csv", "--modality=image", "--text-columns=title"],
+            2,
+            "for --modality text",
+        ),
         (["shop/items.csv", "--text-columns=name"], 1, "field 'name'"),
         (["shop/none.csv"], 1, "no such file"),
         (["shop/interactions.csv", "--id-column=user"], 1, "there twice"),

@@ -278,6 +278,21 @@ def test_feature_faults(root: Path) -> None:
         AmazonFactorDataset(root)
 
 
+def test_no_items(root: Path) -> None:
+    folder = root / "amazon-baby"
+    (folder / "items.tsv").write_text("itemID\tasin\ttitle\n")
+    with pytest.raises(DataError, match="there are no items"):
+        AmazonFactorDataset(root)
+    (folder / "items.tsv").unlink()
+    shutil.rmtree(folder / "factors")
+    np.save(folder / "text_feat.npy", np.zeros((0, 3)))
+    with pytest.raises(DataError, match="there are no items"):
+        AmazonFactorDataset(root)
+    np.save(folder / "text_feat.npy", np.array(3.5))
+    with pytest.raises(DataError, match="not a matrix of numbers"):
+        AmazonFactorDataset(root)
+
+
 def test_name() -> None:
     with pytest.raises(ValueError, match="name must be one of baby, sports"):
         AmazonFactorDataset(".", "toys")

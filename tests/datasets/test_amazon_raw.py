@@ -215,6 +215,15 @@ def test_empty_core(raw: Path) -> None:
         AmazonFactorDataset(raw.parent)
 
 
+def test_characters_in_two_halves(raw: Path) -> None:
+    lines = metadata()
+    lines[2] = "{'asin': 'B2', 'title': 'Cup \\ud83d\\ude00 \\ud83d'}"
+    write(raw / META, lines)
+    data = AmazonFactorDataset(raw.parent, url="http://127.0.0.1:9")[0]
+    place = data["item"].id.index("B2")
+    assert data["item"].title[place] == "Cup \U0001f600 \ufffd"
+
+
 def test_failed_downloads(tmp_path: Path, server: str) -> None:
     with pytest.raises(DataError, match="404") as caught:
         download(f"{server}/{META}", tmp_path / "raw" / META)

@@ -127,7 +127,9 @@ def test_split_with_uneven_ratios() -> None:
 
 def test_split_faults() -> None:
     user = torch.zeros(3, dtype=torch.long)
-    for ratios in [(0.8, 0.1), (0.8, 0.1, 0.2), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1)]:
+    nan = (float("nan"), 0.1, 0.1)
+    wrong = [(0.8, 0.1), (0.8, 0.1, 0.2), (0.0, 0.5, 0.5), (1.2, -0.1, -0.1), nan]
+    for ratios in wrong:
         with pytest.raises(ValueError, match="ratios"):
             split_interactions(user, user, ratios)
     with pytest.raises(ValueError, match="one length"):

@@ -540,6 +540,18 @@ def test_wrong_arguments(root: Path) -> None:
             FactorDataset(root, **options)
 
 
+def test_one_name_is_no_list_of_names(root: Path) -> None:
+    for name in ("factor_columns", "text_columns"):
+        with pytest.raises(TypeError, match=rf"'{name}' .*write \['brand'\]"):
+            FactorDataset(root, **{name: "brand"})
+
+
+def test_no_text_columns(root: Path) -> None:
+    data = FactorDataset(root, text_columns=[])[0]
+    assert data["item"].text == [""] * 5
+    assert data["item"].title[0] == "Red mug"
+
+
 def test_entities_are_resolved(root: Path) -> None:
     (root / "items.csv").write_text(
         "id,title,brand\n007,Tom &amp; co,A&amp;B\n008,x,\n010,y,\n011,z,\né9,w,\n"

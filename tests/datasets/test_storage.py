@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -124,6 +127,43 @@ def test_a_graph_of_a_lambda_is_not_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.pt"))
 
 
+def test_what_cannot_be_stored_is_named(tmp_path: Path) -> None:
+    def price(data: HeteroData) -> HeteroData:
+        data["item"].price = np.array([1.5, 2.5])
+        return data
+
+    with pytest.raises(DataError, match=r"field 'price'.* ndarray, .*make it a tensor"):
+        Small(tmp_path / "graph.pt", pre_transform=price)
+    assert not list(tmp_path.iterdir())
+    # A transform at every access stores nothing.
+    assert Small(tmp_path / "graph.pt", transform=price)[0]["item"].price[1] == 2.5
+
+
+def test_the_fingerprint_of_tensors_is_that_of_their_numbers() -> None:
+    script = """if True:
+        import torch
+        from mars_pyg import AddItems
+        from mars_pyg.datasets.storage import fingerprint
+        _ = [torch.zeros(n) for n in range({})]
+        x = torch.arange(6.0).view(2, 3)
+        for matrix in (x, x.t().contiguous().t(), x + 1, x.view(3, 2), x.double()):
+            items = AddItems([{{"id": "a"}}], features={{"text": matrix}})
+            print(fingerprint([], (), items))
+    """
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", script.format(number)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for number in (0, 7)
+    ]
+    assert found[0] == found[1]
+    assert found[0][0] == found[0][1]
+    assert len(set(found[0])) == 4
+
+
 def test_the_files_of_a_text_model_count(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -150,6 +190,28 @@ def test_features_of_another_model_are_told_each_time(
         Texts(tmp_path / "graph.pt", pre_transform=transform)
     with pytest.warns(UserWarning, match="made by tfidf because some/model could not"):
         Texts(tmp_path / "graph.pt", pre_transform=transform)
+
+
+def test_the_folder_of_a_text_model_may_be_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "mars_pyg.transforms.add_text_features.text_features",
+        lambda texts, model, cache_dir: (model, torch.ones(len(texts), 2)),
+    )
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("1")
+    file = tmp_path / "graph.pt"
+    Texts(file, pre_transform=AddTextFeatures(str(tmp_path / "old")))
+    made = Texts.made
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new = AddTextFeatures(str(tmp_path / "new"))
+        data = Texts(file, pre_transform=new)[0]
+    assert Texts.made == made
+    # New items are encoded by it.
+    assert data["item"].text_encoder == str(tmp_path / "new")
 
 
 @pytest.mark.parametrize("name", ["id", "num_nodes", "x_size"])

@@ -31,6 +31,11 @@ def test_from_csv_to_recommendations(
     assert "user u001" in out
     assert "shares" in out
     assert "from your history" in out
+    # Again, nothing is paid for or trained twice.
+    runpy.run_path(str(FOLDER / "run.py"), run_name="__main__")
+    again, err = capfd.readouterr()
+    assert "0 asked now" in err
+    assert again.split("recommend --run-dir")[1] == out.split("recommend --run-dir")[1]
     page = (shop / "u001.html").read_text(encoding="utf-8")
     assert "What the model does not know" in page
     names = [

@@ -118,6 +118,29 @@ def test_a_hand_worked_case():
     assert found["d"][0].score_without == pytest.approx(1.0)
 
 
+def test_an_item_of_which_nothing_is_left_is_behind_all_others():
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 1, 5
+    data["user"].id, data["item"].id = ["u"], ["a", "b", "c", "d", "e"]
+    data["user", "interacts", "item"].edge_index = torch.tensor([[0, 0], [0, 1]])
+    # Of the history, a speaks for c and d, b for nothing.
+    ease = EASE(5)
+    ease.ptr = torch.tensor([0, 2, 2, 2, 2, 2])
+    ease.index = torch.tensor([2, 3])
+    ease.value = torch.tensor([3.0, 1.0])
+    recommender = HeadedRecommender(None, data, [ease])
+    found = counterfactuals(recommender, data, "u", k=2)
+    # Without a, all of c, d and e have zero.
+    ranks = {
+        item: [(e.without, e.rank, e.rank_without) for e in entries]
+        for item, entries in found.items()
+    }
+    assert ranks == {
+        "c": [("a", 1, 3), ("b", 1, 1)],
+        "d": [("a", 2, 3), ("b", 2, 2)],
+    }
+
+
 def test_a_user_without_history_has_none(data):
     other = data.clone()
     edges = other["user", "interacts", "item"].edge_index

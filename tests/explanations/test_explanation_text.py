@@ -1,5 +1,7 @@
 """Explanations in words, hand-worked."""
 
+import dataclasses
+
 from mars_pyg.explanations import format_explanations
 from mars_pyg.explanations.explanation import (
     ClusterReason,
@@ -12,6 +14,8 @@ from mars_pyg.explanations.explanation import (
     Reason,
 )
 from mars_pyg.explanations.text import counterfactual_sentence
+from mars_pyg.recommend import Recommendation, SharedValue
+from mars_pyg.report import format_recommendations
 
 REASONS = (
     HistoryReason("ease", 1.5, "B2", "Bottle"),
@@ -50,6 +54,17 @@ def test_counterfactuals_in_words():
     found = {"B1": [make("B2", 1, 3, "Bottle"), make("B3", 1, 1)]}
     lines = format_explanations([EXPLANATION], 1, found).split("\n")
     assert lines[-1] == '     Without "Bottle" it falls out of the list, to place 3.'
+
+
+def test_control_characters_do_not_reach_a_terminal():
+    title = "\x1b]0;owned\x07\x1b[2JCup \u200d\x9b1m"
+    entry = dataclasses.replace(EXPLANATION, title=title)
+    text = format_explanations([entry])
+    assert "]0;owned[2JCup \u200d1m" in text
+    item = Recommendation("B\x1b1", title, 1.0, (SharedValue("a\x1b", "b\x07", 2),))
+    text += format_recommendations("u", [item])
+    assert "shares a: b (2)" in text
+    assert not set(text) & {chr(code) for code in (7, 27, 0x9B)}
 
 
 def test_sentences():

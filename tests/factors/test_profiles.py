@@ -112,6 +112,13 @@ def test_wrong_columns(tmp_path: Path, header: str, field: str, words: str) -> N
     assert caught.value.field == field
 
 
+def test_ids_under_another_name() -> None:
+    schema = FactorSchema(factors=[Factor(name="colour")])
+    table = pd.DataFrame({"item": ["a"], "colour": ["red"]})
+    with pytest.raises(DataError, match=r"'id': the column of the items' ids.*name"):
+        FactorProfiles.from_table(table, schema, ["a"], id_column="id")
+
+
 def test_broken_encoding(tmp_path: Path) -> None:
     file = tmp_path / "profiles.tsv"
     file.write_bytes(HEADER.encode() + b"A1\t\t\tCaf\xe9\n")

@@ -431,3 +431,14 @@ def test_items_are_added_where_interactions_say_more(data):
     store.time = torch.arange(store.edge_index.size(1))
     after = make_recommender(graph).add_items(AddItems(NEW)(graph.clone()))
     assert after.num_items == 83
+
+
+def test_weights_that_nothing_was_fitted_on_are_told():
+    # What is held out is in no train interaction, and not among the likely items.
+    pairs = [(user, (7 * user + step) % 150) for user in range(40) for step in range(6)]
+    data = make_data(40, 400, [0], [{0}] * 400, pairs)
+    data["user", "interacts", "item"].val_edge_index = torch.tensor([[0], [390]])
+    recommender = HeadedRecommender(None, data, [Popularity(data)])
+    with pytest.warns(UserWarning, match="stay at one; bring more validation"):
+        weights = fit_head_weights(recommender, data)
+    assert weights == {"popularity": 1.0}

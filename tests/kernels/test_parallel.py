@@ -34,3 +34,14 @@ def test_an_error_in_a_thread_is_raised_when_all_are_done() -> None:
     with pytest.raises(RuntimeError, match="in a thread"):
         run(task, [(0, 1), (1, 2), (2, 3)])
     assert sorted(done) == [0, 2]
+
+
+def test_loops_are_compiled_where_nothing_can_be_kept() -> None:
+    """As in a container whose user has no folder to write to."""
+    pytest.importorskip("numba")
+    from mars_pyg.kernels.numba_loops import compiled_loop
+
+    names: dict = {}
+    # numba finds no folder for a function that is in no file.
+    exec("def double(x):\n    return 2 * x", names)
+    assert compiled_loop()(names["double"])(21) == 42

@@ -9,7 +9,7 @@ import torch
 from served_data import make_graph, make_recommender
 
 import mars_pyg
-from mars_pyg import DataError
+from mars_pyg import BPR, DataError
 from mars_pyg.serving import RetrievalIndex, approximate, export
 from mars_pyg.serving.approximate import ApproximateSearch, frequent_values
 from mars_pyg.user_items import UserItems
@@ -121,6 +121,22 @@ def test_another_form_is_built_anew(data, tmp_path, monkeypatch):
     (tmp_path / "index.json").write_text(json.dumps(manifest))
     assert mars_pyg.load(tmp_path, approximate=True).num_items == 400
     assert again("Flat") is faiss.IndexFlatIP
+
+
+def test_a_model_that_returns_its_embeddings(data, tmp_path):
+    """Embeddings have a gradient, which a matrix of numpy has not."""
+    torch.manual_seed(0)
+    model = BPR(data, embedding_dim=8)
+    export(model, data, tmp_path, k=0, approximate="Flat")
+    user = data["user"].id[3]
+    expected = mars_pyg.load(tmp_path).recommend(user)
+    found = mars_pyg.load(tmp_path, approximate=True).recommend(user)
+    assert [r.item for r in found] == [r.item for r in expected]
+
+
+def test_an_inverted_file_behind_a_transform_searches_as_many_lists(index):
+    search = ApproximateSearch(index, factory="PCA4,IVF32,Flat")
+    assert faiss.extract_index_ivf(search.searcher).nprobe == 4
 
 
 def test_mistakes(data, index, tmp_path):

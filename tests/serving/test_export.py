@@ -194,6 +194,21 @@ def test_an_index_that_is_killed_is_written_again(
     assert not (tmp_path / "top_k").exists()
 
 
+@pytest.mark.parametrize("name", ["items.parquet", "index.pt"])
+def test_a_damaged_export_is_written_again(data, recommender, tmp_path, name):
+    def again():
+        export(recommender, data, tmp_path, k=0, progress=False)
+        return load(tmp_path).recommend(data["user"].id[0])
+
+    expected = again()
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match="export again"):
+        load(tmp_path)
+    assert again() == expected
+    (tmp_path / name).unlink()
+    assert again() == expected
+
+
 def test_scores_that_are_no_numbers_are_refused(data, tmp_path):
     model = BPR(data, embedding_dim=4).requires_grad_(False)
     model.item_embedding.weight[3] = torch.nan

@@ -145,7 +145,7 @@ def test_many_requests_at_once(address, served, data):
         ({"user": "nobody"}, 404, "there is no user 'nobody'"),
         ({"history": ["thing"]}, 422, "there is no item 'thing'"),
         ({"history": [], "filters": {"size": ["M"]}}, 422, "no factor 'size'"),
-        ({"history": [], "filters": {"color": ["rad"]}}, 422, "no value 'rad'"),
+        ({"history": [], "filters": {"color": ["rad"]}}, 422, "such as ['red']"),
         ({"history": [], "filters": {"color": ["red"] * 5}}, 422, "5, and may be 4"),
         ({"history": [], "k": 51}, 422, "k is 51, and may be 50"),
         ({"history": ["I01"] * 21}, 422, "history is 21, and may be 20"),
@@ -248,4 +248,8 @@ def test_metrics(address):
     assert "http_request_duration_seconds_bucket" in text
     # No label holds what a client has made up.
     assert "some-id" not in text
+    assert request(address, "INVENTED", "/recommend")[0] == 405
+    text = request(address, "GET", "/metrics")[1]
+    assert "INVENTED" not in text
+    assert 'method="other",path="/recommend",status="405"' in text
     assert "some-path" not in text

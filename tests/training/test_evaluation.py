@@ -188,8 +188,6 @@ def test_bad_input_is_refused() -> None:
     model = FixedScores(torch.tensor([[1.0, math.nan, 2]]))
     with pytest.raises(FloatingPointError, match="diverged"):
         evaluate(model, data, k=(1,))
-    with pytest.raises(ValueError, match="'split'"):
-        evaluate(model, data, "train")
     with pytest.raises(ValueError, match="'k'"):
         evaluate(model, data, k=(0, 10))
     with pytest.raises(ValueError, match="'chunk_size'"):
@@ -199,6 +197,9 @@ def test_bad_input_is_refused() -> None:
     del data["user", "interacts", "item"].val_edge_index
     with pytest.raises(DataError, match="no val split"):
         evaluate(model, data)
+    for function in (evaluate, evaluate_users):
+        with pytest.raises(ValueError, match="'split' must be 'val' or 'test'"):
+            function(model, data, "train")
 
 
 def test_a_sample_of_the_users_is_the_same_each_time() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import MPSAccelerator
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -280,6 +281,60 @@ def test_other_data_is_refused(graph: HeteroData, tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="not what the run was trained on"):
         fit(make(other), other, max_epochs=2, run_dir=folder, resume=True, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ({}, {"learning_rate": 1e-6}, r"'learning_rate' of 0\.05, not 1e-06"),
+        ({}, {"batch_size": 32}, "'batch_size' of 64, not 32"),
+        ({"embedding_dim": 4}, {}, r"not of this model: its '\w+_embedding"),
+        ({"kind": LightGCN}, {}, "not of this model: it is no LightGCN"),
+    ],
+)
+def test_other_models_and_options_are_refused(
+    graph: HeteroData, tmp_path: Path, model: dict, options: dict, words: str
+) -> None:
+    fit(make(graph), graph, max_epochs=1, run_dir=tmp_path / "run", **OPTIONS)
+    kind = model.get("kind", Noisy)
+    other = kind(graph, embedding_dim=model.get("embedding_dim", 8))
+    before = other.state_dict()
+    with pytest.raises(DataError, match=words):
+        fit(
+            other,
+            graph,
+            max_epochs=2,
+            run_dir=tmp_path / "run",
+            resume=True,
+            **{**OPTIONS, **options},
+        )
+    assert all(map(torch.equal, before.values(), other.state_dict().values()))
+
+
+def test_the_state_of_pytorch_is_left_as_it_was(graph: HeteroData) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    model = make(graph)
+    torch.manual_seed(5)
+    fit(model, graph, max_epochs=1, deterministic=True, **OPTIONS)
+    assert torch.equal(torch.rand(3), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        fit(model, graph, max_epochs=1, **OPTIONS)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_an_accelerator_without_sparse_products_is_not_chosen(
+    graph: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    model = make(graph)
+    fit(model, graph, max_epochs=1, **{**OPTIONS, "accelerator": "auto"})
+    assert model.user_embedding.weight.device.type in ("cpu", "cuda")
 
 
 def test_progress_lines(graph: HeteroData) -> None:

@@ -6,14 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import ToSparseTensor
 
+from mars_pyg import LightGCN
 from mars_pyg.errors import DataError
 from mars_pyg.training import UserItems
 from mars_pyg.user_items import (
     check_digest,
     interactions_digest,
     split_edges,
+    splits_of,
 )
 
 
@@ -43,6 +47,30 @@ def test_keys_do_not_overflow() -> None:
     row, item = items.select(torch.tensor([2000, 7]))
     assert row.tolist() == [0, 0, 1]
     assert item.tolist() == [3, num_items - 1, num_items - 1]
+
+
+def test_narrow_and_sparse_forms_of_edges(data: HeteroData) -> None:
+    num_items = 5_000_000
+    pairs = [[2000, 7, 2000], [num_items - 1, 4, 3]]
+    narrow = EdgeIndex(pairs, sparse_size=(2001, num_items), dtype=torch.int32)
+    items = UserItems.from_edge_index(narrow, 2001, num_items)
+    assert items.item.tolist() == [4, 3, num_items - 1]
+    assert items.count.nonzero().view(-1).tolist() == [7, 2000]
+
+    expected = UserItems.from_data(data, "train")
+    digest = interactions_digest(data)
+    layout = torch.sparse_csr
+    sparse = ToSparseTensor(layout=layout, fill_cache=False)(data.clone())
+    store = sparse["user", "interacts", "item"]
+    assert "edge_index" not in store
+    found = UserItems.from_data(sparse, "train")
+    assert torch.equal(found.ptr, expected.ptr)
+    assert torch.equal(found.item, expected.item)
+    assert (LightGCN(sparse).graphs()["interactions"].col.numel()) == len(found.item)
+    assert (interactions_digest(sparse) == digest) == torch.equal(
+        split_edges(sparse, "train"), split_edges(data, "train")
+    )
+    assert splits_of(sparse) == splits_of(data)
 
 
 def test_no_edges_and_no_items() -> None:

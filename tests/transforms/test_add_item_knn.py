@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import DatasetAdapter
 
 from mars_pyg.errors import DataError
-from mars_pyg.transforms import AddItemKNN
+from mars_pyg.transforms import AddItemKNN, item_cells
 
 
 def catalogue(**features: Tensor) -> HeteroData:
@@ -268,6 +268,34 @@ def test_approximate_search_of_items_that_are_nearly_equal(seed: int) -> None:
     edge_index = knn(catalogue(x_text=x), k=3, search="approximate")
     assert int((edge_index[0] == edge_index[1]).sum()) == 12_000
     assert (group[edge_index[0]] == group[edge_index[1]]).all()
+
+
+def test_approximate_search_is_linear_in_items_that_are_equal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(item_cells, "CELL_SIZE", 20)
+    monkeypatch.setattr(item_cells, "MAX_CANDIDATES", 300)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1_000, 8, generator=generator)
+    x[:800] = x[0]
+    unit = torch.nn.functional.normalize(x, dim=1)
+    blocks = item_cells.nearby_items(unit, torch.arange(1_000))
+    for block, near in blocks:
+        candidate = torch.cat(near)
+        assert torch.isin(block, candidate).all()
+        assert len(candidate.unique()) == len(candidate) <= 300 + 40 + 20
+    assert sum(len(block) for block, _ in blocks) == 1_000
+    edge_index = knn(catalogue(x_text=x), k=3, search="approximate")
+    assert int((edge_index[0] == edge_index[1]).sum()) == 1_000
+    # Equal items are near to each other, and none of them to all.
+    near = edge_index[0, edge_index[1] < 800]
+    assert (near < 800).all()
+    assert near.bincount().max() < 40
+
+
+def test_one_name_is_no_list_of_names() -> None:
+    with pytest.raises(TypeError, match=r"'attrs' must be a list.*\['x_text'\]"):
+        AddItemKNN(attrs="x_text")
 
 
 def test_a_weight_of_what_is_not_compared_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from mars_pyg import (
     AddItems,
     DataError,
     Factor,
+    FactorDataset,
     FactorProfiles,
     FactorSchema,
     SyntheticFactorDataset,
@@ -180,6 +182,39 @@ def test_cells_as_pandas_and_parquet_have_them(data: HeteroData) -> None:
     data = AddItems(table, features={"text": torch.ones(2, 2)})(data)
     assert values_of(data, 2) == {("use", "tea"), ("use", "soup"), ("brand", "acme")}
     assert values_of(data, 3) == set()
+
+
+def test_whole_numbers_entities_and_line_breaks_are_those_of_catalogues(
+    tmp_path: Path,
+) -> None:
+    rows = "item,title,size,brand\nA&amp;1,Cup,2,Black &amp; Decker\n2,Pot,3,Acme\n"
+    (tmp_path / "items.csv").write_text(rows)
+    pairs = "".join(f"{user},{item}\n" for user in "abc" for item in ("A&amp;1", 2))
+    (tmp_path / "interactions.csv").write_text("user,item\n" + pairs)
+    ratios = (1.0, 0.0, 0.0)
+    catalogue = FactorDataset(
+        tmp_path, factor_columns=["size", "brand"], ratios=ratios
+    )[0]
+    assert catalogue["value"].name == ["2", "3", "Acme", "Black & Decker"]
+    new = [
+        {"id": "A&amp;2", "title": "Big\n &quot;cup&quot;", "size": 2},
+        {"id": "4", "brand": "Black &amp; Decker"},
+        {"id": "5", "size": 2.5},
+    ]
+    # With a missing cell in its column, 2 is a fraction to pandas.
+    for rows in (new, pd.DataFrame(new)):
+        data = AddItems(rows)(catalogue.clone())
+        assert data["item"].id[2:] == ["A&amp;2", "4", "5"]
+        assert data["item"].title[2] == 'Big "cup"'
+        edges = data["item", "catalogue_value", "value"].edge_index[:, -3:]
+        assert edges.tolist() == [[2, 3, 4], [0, 3, 4]]
+        assert data["value"].name[4:] == ["2.5"]
+
+
+def test_features_may_be_arrays(data: HeteroData) -> None:
+    array = np.array([[0.5, 2.0]])
+    after = AddItems([{"id": "c"}], features={"text": array})(data)
+    assert after["item"].x_text[2].tolist() == [0.5, 2.0]
 
 
 def test_no_items_are_nothing_new(data: HeteroData) -> None:
