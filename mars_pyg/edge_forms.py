@@ -12,6 +12,9 @@ from torch_geometric.utils import to_edge_index as sparse_to_edge_index
 
 from mars_pyg.errors import DataError
 
+#: Integers of less than 64 bits.
+NARROW = (torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def to_edge_index(edge_index: Adj) -> Tensor:
     """Edges as ``[2, E]``, int64, source and target, from any form that PyG takes.
@@ -24,8 +27,9 @@ def to_edge_index(edge_index: Adj) -> Tensor:
     if not is_sparse(edge_index):
         if isinstance(edge_index, EdgeIndex):
             edge_index = edge_index.as_tensor()
-        # Numbers of pairs do not fit into less.
-        return edge_index.long()
+        # Numbers of pairs do not fit into less; what is no number of a node is refused
+        # by those who read it.
+        return edge_index.long() if edge_index.dtype in NARROW else edge_index
     if is_torch_sparse_tensor(edge_index):
         (target, source), _ = sparse_to_edge_index(edge_index)
     else:

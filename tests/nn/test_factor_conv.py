@@ -424,7 +424,6 @@ def edge(item: int, value: int) -> Tensor:
         (edge(0, 0), torch.tensor([2]), "2 factors"),
         (edge(0, 0), torch.tensor([-1]), "factors -1"),
         (edge(0, 0), None, "'factor'"),
-        (edge(0, 0).int(), FACTOR, "int64"),
         (edge(0, 0).double(), FACTOR, "int64"),
         (edge(0, 0), FACTOR.int(), "int64"),
         (edge(0, 0), FACTOR[None], r"\[V\]"),
@@ -439,6 +438,11 @@ def test_wrong_edges_are_refused(
     conv.fuse = fuse
     with pytest.raises(ValueError, match=message):
         conv(random(6, 2), edges, factor)
+
+
+def test_edges_of_32_bits() -> None:
+    conv, x = FactorConv(2), random(6, 2)
+    assert torch.equal(conv(x, EDGES.int(), FACTOR), conv(x, EDGES, FACTOR))
 
 
 @pytest.mark.parametrize("fuse", [True, False])
