@@ -93,51 +93,38 @@ def test_ranks_are_those_of_the_shorter_history(
             assert e.rank_without == place(shorter, i)
 
 
-def test_a_hand_worked_case():
+def ranks_by_hand(weights):
+    """Ranks of a user who chose a and b, by what each item speaks for, and how much."""
     data = HeteroData()
     data["user"].num_nodes, data["item"].num_nodes = 1, 5
     data["user"].id, data["item"].id = ["u"], ["a", "b", "c", "d", "e"]
     data["user", "interacts", "item"].edge_index = torch.tensor([[0, 0], [0, 1]])
-    # Of the history, a speaks for c (3) and d (1), b for d (1) and e (1.5).
     ease = EASE(5)
-    ease.ptr = torch.tensor([0, 2, 4, 4, 4, 4])
-    ease.index = torch.tensor([2, 3, 3, 4])
-    ease.value = torch.tensor([3.0, 1.0, 1.0, 1.5])
+    rows = [weights.get(name, {}) for name in data["item"].id]
+    ease.ptr = torch.tensor([0, *(len(row) for row in rows)]).cumsum(0)
+    ease.index = torch.tensor([data["item"].id.index(i) for row in rows for i in row])
+    ease.value = torch.tensor([value for row in rows for value in row.values()])
     recommender = HeadedRecommender(None, data, [ease])
-    found = counterfactuals(recommender, data, "u", k=2)
+    return {
+        item: [(e.without, e.rank, e.rank_without, e.score_without) for e in entries]
+        for item, entries in counterfactuals(recommender, data, "u", k=2).items()
+    }
+
+
+def test_a_hand_worked_case():
+    weights = {"a": {"c": 3.0, "d": 1.0}, "b": {"d": 1.0, "e": 1.5}}
     # c 3, d 2, e 1.5; without a: e 1.5, d 1, c 0; without b: c 3, d 1, e 0.
-    assert list(found) == ["c", "d"]
-    ranks = {
-        item: [(e.without, e.rank, e.rank_without) for e in entries]
-        for item, entries in found.items()
+    assert ranks_by_hand(weights) == {
+        "c": [("a", 1, 3, 0.0), ("b", 1, 1, 3.0)],
+        "d": [("a", 2, 2, 1.0), ("b", 2, 2, 1.0)],
     }
-    assert ranks == {
-        "c": [("a", 1, 3), ("b", 1, 1)],
-        "d": [("a", 2, 2), ("b", 2, 2)],
-    }
-    assert found["d"][0].score_without == pytest.approx(1.0)
 
 
 def test_an_item_of_which_nothing_is_left_is_behind_all_others():
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = 1, 5
-    data["user"].id, data["item"].id = ["u"], ["a", "b", "c", "d", "e"]
-    data["user", "interacts", "item"].edge_index = torch.tensor([[0, 0], [0, 1]])
-    # Of the history, a speaks for c and d, b for nothing.
-    ease = EASE(5)
-    ease.ptr = torch.tensor([0, 2, 2, 2, 2, 2])
-    ease.index = torch.tensor([2, 3])
-    ease.value = torch.tensor([3.0, 1.0])
-    recommender = HeadedRecommender(None, data, [ease])
-    found = counterfactuals(recommender, data, "u", k=2)
     # Without a, all of c, d and e have zero.
-    ranks = {
-        item: [(e.without, e.rank, e.rank_without) for e in entries]
-        for item, entries in found.items()
-    }
-    assert ranks == {
-        "c": [("a", 1, 3), ("b", 1, 1)],
-        "d": [("a", 2, 3), ("b", 2, 2)],
+    assert ranks_by_hand({"a": {"c": 3.0, "d": 1.0}}) == {
+        "c": [("a", 1, 3, 0.0), ("b", 1, 1, 3.0)],
+        "d": [("a", 2, 3, 0.0), ("b", 2, 2, 1.0)],
     }
 
 
