@@ -136,7 +136,8 @@ def collect(
     drop_lost: Annotated[
         bool,
         typer.Option(
-            "--drop-lost", help="forget batches that the server does not know"
+            "--drop-lost",
+            help="forget batches that the server does not know, or never got",
         ),
     ] = False,
     **flags: Any,

@@ -25,7 +25,8 @@ from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.estimate import format_estimate, format_seconds
 from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
 from mars_pyg.factors.origin import check_origin
-from mars_pyg.factors.schema import FactorSchema
+from mars_pyg.factors.schema import SEPARATOR, FactorSchema
+from mars_pyg.tables import read_table
 
 Items = Annotated[
     Path, typer.Argument(help="table of items: csv, tsv or parquet", show_default=False)
@@ -181,9 +182,26 @@ def assign(
         print("what was answered is kept; run again to go on", file=sys.stderr)
         raise
     print(format_summary(summary, reasoner), file=sys.stderr)
-    write_folder(reasoner, catalogue, folder, settings.id_column)
+    values = len(reasoner.profiles(catalogue).item_index)
+    known = 0 if summary.complete else _count_values(folder / "profiles.tsv")
+    if values < known:
+        print(
+            f"{folder} is left as it is: its profiles have {known} values, and there "
+            f"are answers for {values} so far",
+            file=sys.stderr,
+        )
+    else:
+        write_folder(reasoner, catalogue, folder, settings.id_column)
     if not summary.complete:
         raise typer.Exit(1)
+
+
+def _count_values(table: Path) -> int:
+    """The values of written profiles; none where there are none."""
+    if not table.is_file():
+        return 0
+    cells = read_table(table).iloc[:, 1:].to_numpy().ravel()
+    return sum(len(cell.split(SEPARATOR)) for cell in cells if cell)
 
 
 def write_folder(
@@ -216,7 +234,9 @@ def format_summary(summary: AssignmentSummary, reasoner: LLMReasoner) -> str:
             "provenance.tsv says why"
         )
     if summary.elsewhere:
-        lines.append(f"{summary.elsewhere} items are in batches: collect them")
+        lines.append(
+            f"{summary.elsewhere} items are in batches: submit or collect them"
+        )
     if summary.failed:
         lines.append(f"{summary.failed} items could not be had: run again for them")
     if summary.stopped:

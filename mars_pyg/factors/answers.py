@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,9 @@ from mars_pyg.factors.schema import SEPARATOR, Factor
 #: The longest value of an open vocabulary, so that no text can pass for one.
 MAX_OPEN_CHARACTERS = 60
 MAX_OPEN_VALUES = 5
+#: What is wrong with an answer that the limit of its tokens has ended, and the times
+#: that the limit is doubled for it.
+CUT_SHORT, ENLARGEMENTS = "the answer is cut short", 2
 Model = TypeVar("Model", bound=BaseModel)
 _NOT_TOLD = {"", "null", "none", "unknown", "n/a", "not specified", "cannot be told"}
 
@@ -182,7 +186,7 @@ def check_value(value: Any, factor: Factor) -> list[str]:
     check = _check_open if factor.values is None else _closed_check(factor)
     values = []
     for entry in given:
-        checked = check(" ".join(entry.split()))
+        checked = check(_normal(entry))
         if checked and checked not in values:
             values.append(checked)
     if len(values) > 1 and not factor.multiple:
@@ -192,8 +196,18 @@ def check_value(value: Any, factor: Factor) -> list[str]:
     return values
 
 
+def _normal(text: str) -> str:
+    """A text with single spaces, and accents in the form that most write them in."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def folded(value: str) -> str:
+    """What values that differ in case or in the form of accents have in common."""
+    return _normal(value).casefold()
+
+
 def _closed_check(factor: Factor) -> Callable[[str], str | None]:
-    exact = {" ".join(value.split()): value for value in factor.values or []}
+    exact = {_normal(value): value for value in factor.values or []}
     # A model that writes "Cotton" means "cotton"; that needs no second question.
     known: dict[str, list[str]] = {}
     for name, value in exact.items():
@@ -235,6 +249,10 @@ def parse_object(text: str) -> dict[str, Any]:
     Raises:
         MalformedAnswer: If there is none, or a part of one only.
     """
+    # Servers without a parser of thoughts leave them before the answer, drafts and all.
+    _, thought, rest = text.partition("</think>")
+    if thought and "{" in rest:
+        text = rest
     decoder = json.JSONDecoder()
     start, is_broken = text.find("{"), False
     # Prose may hold a brace of its own; a few are passed over, not many.

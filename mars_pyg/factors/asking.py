@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mars_pyg.factors.answers import (
+    CUT_SHORT,
+    ENLARGEMENTS,
     CheckedAnswer,
     MalformedAnswer,
     check_assignments,
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 #: Requests in a row without a usable answer after which a run ends.
 _PATIENCE = 30
-#: Times that the room for an answer is doubled when it is cut short.
-_ENLARGEMENTS = 2
 
 Pair = tuple[bytes, int]
 
@@ -128,7 +128,7 @@ class Asker:
             expected = self.plan.input_tokens(job.group, messages, self.client.mode)
             limit = self.options.max_output_tokens or self.plan.output_limit(job.group)
             # An answer that was cut short needs more room.
-            limit <<= min(job.malformed, _ENLARGEMENTS)
+            limit <<= min(job.malformed, ENLARGEMENTS)
             reserved = await self._budget.reserve(expected, limit)
             self.on_the_way += 1
             try:
@@ -171,7 +171,7 @@ class Asker:
         except MalformedAnswer as error:
             checked, why = CheckedAnswer(absent=list(codes)), str(error)
             if completion.finish_reason == "length":
-                why = "the answer is cut short"
+                why = CUT_SHORT
         for code, values in checked.values.items():
             for name, entry in values.items():
                 received.answers.append((codes[code].key, number_of[name], entry, None))
@@ -187,7 +187,7 @@ class Asker:
         tries = self.client.options.max_retries
         if completion.finish_reason == "length":
             # The room for an answer grows no more than so often.
-            tries = min(tries, _ENLARGEMENTS + 1)
+            tries = min(tries, ENLARGEMENTS + 1)
         give_up = job.malformed >= tries and self.useful > 0
         if give_up:
             for content in absent:

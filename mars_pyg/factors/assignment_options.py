@@ -13,7 +13,7 @@ class AssignmentOptions:
         concurrency: Number of requests at once. (default: :obj:`16`)
         max_reasks: Times that a value outside of the schema is asked for again before
             it counts as missing. (default: :obj:`2`)
-        max_cost: What all requests to the model on the store may cost, those of earlier
+        max_cost: What all requests on the store may cost, those of earlier
             runs included; :obj:`None` for no limit. (default: :obj:`None`)
         max_output_tokens: Limit of an answer's tokens; :obj:`None` for twice what the
             longest answer needs. Models that think need more. (default: :obj:`None`)

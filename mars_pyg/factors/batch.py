@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
+from mars_pyg.factors.answers import CUT_SHORT, ENLARGEMENTS
 from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
 from mars_pyg.factors.client import (
     ClientOptions,
+    ServiceError,
     explain,
     make_openai,
     request_parameters,
@@ -21,11 +24,15 @@ from mars_pyg.factors.images import PictureError, load_picture
 from mars_pyg.factors.planning import AssignmentPlan, Group, item_codes
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.records import Received
-from mars_pyg.factors.store import AnswerStore
+from mars_pyg.factors.store import LEASE, AnswerStore
 
 _CHUNK = 200
 #: What the name of a batch is kept under in the server's metadata.
 _METADATA = "mars_pyg"
+
+
+#: A request, its line in the file, and what it may cost.
+_Made = tuple[BatchRequest, bytes, float]
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class BatchOptions:
         max_requests: Most requests of a batch; servers have their own limit.
             (default: :obj:`50_000`)
         max_bytes: Most bytes of a batch's file. (default: :obj:`190_000_000`)
-        max_cost: What all requests to the model on the store may cost, those of batches
+        max_cost: What all requests on the store may cost, those of batches
             under way included; :obj:`None` for no limit. (default: :obj:`None`)
         max_output_tokens: Limit of an answer's tokens; :obj:`None` for twice what the
             longest answer needs. (default: :obj:`None`)
@@ -82,6 +89,7 @@ class BatchSubmitter:
         self.stopped = False
         self._chunk = min(_CHUNK, self.options.max_requests) * plan.items_per_request
         self._openai = make_openai(client, max_retries=client.max_retries)
+        self._seen = -LEASE
 
     async def close(self) -> None:
         """Close the connections."""
@@ -100,13 +108,33 @@ class BatchSubmitter:
         self.stopped = False
         names = []
         for row in self.batches.adopt(self.plan.model):
-            await self._send(row)
+            await self._send_alive(row)
             names.append(row.id)
         for name in self._write_batches(contents):
             row = next(row for row in self.batches.rows() if row.id == name)
-            await self._send(row)
+            await self._send_alive(row)
             names.append(name)
         return [row for row in self.batches.rows() if row.id in names]
+
+    async def _send_alive(self, row: BatchRow) -> None:
+        """Send a batch, however long it takes, without passing for dead."""
+
+        async def live() -> None:
+            while True:
+                self._live()
+                await asyncio.sleep(LEASE / 6)
+
+        beat = asyncio.create_task(live())
+        try:
+            await self._send(row)
+        finally:
+            beat.cancel()
+
+    def _live(self) -> None:
+        """Give a sign of life, if the last one is some time ago."""
+        if time.monotonic() - self._seen > LEASE / 6:
+            self.store.sign_of_life(self.plan.model)
+            self._seen = time.monotonic()
 
     def _write_batches(self, contents: Iterable[ItemContent | None]) -> Iterator[str]:
         """Write the files of batches, one after the other."""
@@ -148,7 +176,7 @@ class BatchSubmitter:
         """Fill a batch; returns what comes after it, or nothing at the end."""
         number, size, count = itertools.count(), 0, 0
         while True:
-            self.store.sign_of_life(self.plan.model)
+            self._live()
             contents = {c.key: c for group in waiting for c in group.contents}
             wanted = {
                 content.key: list(group.questions)
@@ -159,19 +187,18 @@ class BatchSubmitter:
             pairs = ((contents[key], numbers) for key, numbers in claimed.items())
             requests: list[BatchRequest] = []
             reserved, written = 0.0, 0
-            for group in self.plan.group(pairs):
-                made = self._make(f"{name}-{next(number)}", group)
-                if made is None:
-                    continue
-                request, line, cost = made
-                self.stopped = not self._affordable(reserved + cost)
-                if self.stopped:
-                    break
+            made = [
+                entry
+                for group in self.plan.group(pairs)
+                if (entry := self._make(f"{name}-{next(number)}", group)) is not None
+            ]
+            for request, line, cost in self._affordable(made):
                 stream.write(line)
                 requests.append(request)
                 reserved, written = reserved + cost, written + len(line)
             stream.flush()
-            self.batches.add(name, requests, reserved)
+            held = 0.0 if self.options.max_cost is None else reserved
+            self.batches.add(name, requests, reserved, held)
             self._unclaim(name, claimed, requests)
             size, count = size + written, count + len(requests)
             following = None if self.stopped else next(groups, None)
@@ -199,16 +226,19 @@ class BatchSubmitter:
         pairs = {(key, n) for key, numbers in claimed.items() for n in numbers}
         self.store.unclaim(sorted(pairs - asked), owner=name)
 
-    def _affordable(self, amount: float) -> bool:
-        if self.options.max_cost is None:
-            return True
-        spent = self.store.totals(self.plan.model).cost
-        spent += self.store.reserved_by_batches(self.plan.model)
-        return spent + amount <= self.options.max_cost
+    def _affordable(self, made: list[_Made]) -> list[_Made]:
+        """The first requests that the budget has, set aside for now."""
+        budget, model = self.options.max_cost, self.plan.model
+        costs = [cost for _, _, cost in made]
+        if budget is None or self.store.reserve(model, sum(costs), budget)[0]:
+            return made
+        number = 0
+        while self.store.reserve(model, costs[number], budget)[0]:
+            number += 1
+        self.stopped = True
+        return made[:number]
 
-    def _make(
-        self, custom_id: str, group: Group
-    ) -> tuple[BatchRequest, bytes, float] | None:
+    def _make(self, custom_id: str, group: Group) -> _Made | None:
         """Make a request, its line, and what it may cost."""
         group, pictures = self._load_pictures(group)
         if not group.contents:
@@ -219,6 +249,9 @@ class BatchSubmitter:
         messages = self.plan.messages(group, pictures, faults=faults)
         expected = self.plan.input_tokens(group, messages, self.mode)
         limit = self.options.max_output_tokens or self.plan.output_limit(group)
+        # An answer that was cut short needs more room.
+        short = [n for n, fault in earlier.values() if CUT_SHORT in fault]
+        limit <<= min(max(short, default=0), ENLARGEMENTS)
         body = request_parameters(
             self.client,
             self.mode,
@@ -243,6 +276,7 @@ class BatchSubmitter:
         good: list[ItemContent] = []
         pictures: dict[bytes, str] = {}
         for content in group.contents:
+            self._live()
             try:
                 if content.image:
                     pictures[content.key] = load_picture(
@@ -267,14 +301,15 @@ class BatchSubmitter:
         """Upload the file of a batch, and create it, unless either is done."""
         import openai
 
+        if not self.batches.is_own(row.id):
+            return  # Another process has taken it over.
+
         input_file, remote = row.input_file, None
         try:
             if input_file is None:
-                with open(self.batches.file(row.id), "rb") as stream:
-                    upload = await self._openai.files.create(
-                        file=stream, purpose="batch"
-                    )
-                input_file = upload.id
+                input_file = await self._upload(row)
+                if not self.batches.is_own(row.id):
+                    return
                 self.batches.set(row.id, state="uploaded", input_file=input_file)
             else:
                 # The call before may have created it, and ended before it was noted.
@@ -284,6 +319,21 @@ class BatchSubmitter:
         except openai.OpenAIError as error:
             raise explain(error) from None
         self.batches.set(row.id, state="submitted", remote=remote)
+
+    async def _upload(self, row: BatchRow) -> str:
+        import openai
+
+        try:
+            with open(self.batches.file(row.id), "rb") as stream:
+                upload = await self._openai.files.create(file=stream, purpose="batch")
+        except openai.NotFoundError:
+            # Its items would wait for it for ever.
+            self.batches.drop(row.id)
+            raise ServiceError(
+                "the server takes no batches: it has no address for files; ask one by "
+                "one with 'assign', or give another --base-url"
+            ) from None
+        return upload.id
 
     async def _create(self, name: str, input_file: str) -> str:
         import openai

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mars_pyg.factors.answers import CheckedAnswer, MalformedAnswer, check_assignments
+from mars_pyg.factors.answers import (
+    CUT_SHORT,
+    CheckedAnswer,
+    MalformedAnswer,
+    check_assignments,
+)
 from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
-from mars_pyg.factors.client import ClientOptions, Completion, explain, make_openai
+from mars_pyg.factors.client import (
+    ClientOptions,
+    Completion,
+    ServiceError,
+    explain,
+    make_openai,
+)
 from mars_pyg.factors.content import ItemContent
 from mars_pyg.factors.planning import item_codes
 from mars_pyg.factors.pricing import PRICES, Price, find_price
@@ -173,6 +185,15 @@ class BatchCollector:
                     "key is of the same project, or drop it (--drop-lost)"
                 )
             return
+        if self.batches.is_left(row):
+            if drop_lost:
+                self.batches.drop(row.id)
+                say(f"batch {row.id}: dropped, its items may be asked for again")
+                return
+            say(
+                f"batch {row.id}: it has not reached the server; give 'batch submit' "
+                "again, or drop it (--drop-lost)"
+            )
         if batch is None or batch.status not in _FINAL:
             collected.waiting += 1
             return
@@ -180,21 +201,30 @@ class BatchCollector:
             errors = getattr(batch.errors, "data", None) or []
             why = "; ".join(redact(str(entry.message)) for entry in errors)
             say(f"batch {row.remote}: {batch.status}{f' ({why})' if why else ''}")
+        answered, is_whole = 0, batch.status == "completed" and not drop_lost
         for name in filter(None, (batch.output_file_id, batch.error_file_id)):
             try:
-                await self._collect(row, name, collected)
+                answered += await self._collect(row, name, collected)
             except _NotThereError:
+                is_whole = False
                 say(
                     f"batch {row.remote}: the server no longer has its file {name}; "
                     "what was in it may be asked for again"
                 )
+        if is_whole and answered < row.requests:
+            raise ServiceError(
+                f"the server gave {answered} of {row.requests} answers; collect again, "
+                "or forget the others (--drop-lost)"
+            )
         self.batches.drop(row.id)
         collected.batches += 1
 
-    async def _collect(self, row: BatchRow, name: str, collected: Collected) -> None:
+    async def _collect(self, row: BatchRow, name: str, collected: Collected) -> int:
+        """Store the answers in a file of the server; returns their number."""
         import openai
 
-        file = self.batches.file(row.id).with_suffix(".download")
+        # Another process may be collecting the same batch.
+        file = self.batches.file(row.id).with_suffix(f".{uuid.uuid4().hex}.download")
         try:
             content = self._openai.files.with_streaming_response.content(name)
             async with content as response:
@@ -205,10 +235,13 @@ class BatchCollector:
             raise _NotThereError from None
         except openai.OpenAIError as error:
             raise explain(error) from None
+        number = 0
         with open(file, "rb") as stream:
             while lines := list(itertools.islice(stream, _CHUNK)):
+                number += sum(map(bool, map(bytes.strip, lines)))
                 entries = [self._read(row, line, collected) for line in lines]
                 self.store.record([entry for entry in entries if entry is not None])
+        return number
 
     def _read(
         self, row: BatchRow, line: bytes, collected: Collected
@@ -237,6 +270,8 @@ class BatchCollector:
             checked = check_assignments(completion.text, factors, list(codes))
         except MalformedAnswer as error:
             checked, why = CheckedAnswer(absent=list(codes)), str(error)
+            if completion.finish_reason == "length":
+                why = CUT_SHORT
         for code in checked.absent:
             checked.faults[code] = dict.fromkeys(number_of, f"no usable answer: {why}")
         record = self._describe(row, request, completion)

@@ -89,8 +89,22 @@ class BatchStore:
             )
         return name
 
-    def add(self, name: str, requests: Sequence[BatchRequest], reserved: float) -> None:
-        """Add requests that are written to the file of a batch."""
+    def add(
+        self,
+        name: str,
+        requests: Sequence[BatchRequest],
+        reserved: float,
+        held: float = 0.0,
+    ) -> None:
+        """Add requests that are written to the file of a batch.
+
+        Args:
+            name: The batch.
+            requests: The requests.
+            reserved: What they may cost.
+            held: What this process has set aside for them, which is now the batch's.
+                (default: :obj:`0.0`)
+        """
         with self.store.transaction() as connection:
             connection.executemany(
                 "INSERT INTO batch_requests VALUES (?, ?, ?, ?, ?)",
@@ -110,6 +124,30 @@ class BatchStore:
                 "WHERE id = ?",
                 (len(requests), reserved, name),
             )
+            connection.execute(
+                "UPDATE owners SET reserved = max(0, reserved - ?) WHERE id = ?",
+                (held, self.store.owner),
+            )
+
+    def is_own(self, name: str) -> bool:
+        """Whether a batch is there, and no other process has taken it over."""
+        with self.store.transaction() as connection:
+            found = connection.execute(
+                "SELECT 1 FROM batches WHERE id = ? AND process = ?",
+                (name, self.store.owner),
+            )
+            return found.fetchone() is not None
+
+    def is_left(self, row: BatchRow) -> bool:
+        """Whether a batch has not reached the server, and nobody is at it."""
+        if row.remote is not None:
+            return False
+        self.store.drop_dead_owners()
+        with self.store.transaction() as connection:
+            found = connection.execute(
+                "SELECT 1 FROM owners WHERE id = ?", (row.process,)
+            )
+            return found.fetchone() is None
 
     def set(self, name: str, **columns: object) -> None:
         """Change columns of a batch."""

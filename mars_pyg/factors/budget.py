@@ -17,7 +17,7 @@ class Budget:
     r"""Sets aside what requests may cost, so that all together keep to a sum.
 
     Args:
-        committer: The store, in which all costs of the model count.
+        committer: The store, in which all costs count.
         model: The model that is asked.
         price: Its price, or :obj:`None`.
         max_cost: What all requests may cost; :obj:`None` for no limit.

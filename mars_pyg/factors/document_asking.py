@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mars_pyg.factors.answers import (
+    CUT_SHORT,
+    ENLARGEMENTS,
     MalformedAnswer,
     Model,
     parse_model,
@@ -28,8 +30,6 @@ from mars_pyg.factors.store import AnswerStore
 from mars_pyg.factors.tokens import IMAGE_TOKENS, TokenCounter
 
 _ATTEMPTS = 4
-#: Times that the room for an answer is doubled when it is cut short.
-_ENLARGEMENTS = 2
 #: Seconds that requests on their way are waited for at the end.
 _DRAIN = 15.0
 
@@ -54,7 +54,7 @@ class DocumentAsker:
         client: Who is asked.
         store: Where the answers are kept.
         price: The price of the model, or :obj:`None`.
-        max_cost: What all requests to the model on the store may cost; :obj:`None` for
+        max_cost: What all requests on the store may cost; :obj:`None` for
             no limit.
 
     Raises:
@@ -122,7 +122,7 @@ class DocumentAsker:
         cut, why = 0, ""
         for _ in range(_ATTEMPTS):
             # An answer that was cut short needs more room.
-            most = limit << min(cut, _ENLARGEMENTS)
+            most = limit << min(cut, ENLARGEMENTS)
             reserved = await self._budget.reserve(expected, most)
             request = asyncio.create_task(self._send(question, most, reserved))
             self._requests.add(request)
@@ -133,7 +133,7 @@ class DocumentAsker:
             except MalformedAnswer as error:
                 why = redact(str(error))
             if completion.finish_reason == "length":
-                cut, why = cut + 1, "the answer is cut short"
+                cut, why = cut + 1, CUT_SHORT
         raise ServiceError(
             f"{_ATTEMPTS} answers to the question {name!r} cannot be used; the last: "
             f"{why}"

@@ -25,7 +25,7 @@ class Estimate:
     Args:
         items: Items of the catalogue.
         without_content: Items with nothing to show.
-        answered: Items whose answers are there.
+        answered: Items whose answers are there, or in a batch.
         repeated: Items of the same content as another, asked once together.
         requests: Requests to come.
         input_tokens: Tokens of these requests.
@@ -86,7 +86,7 @@ def estimate(
         by_key = {c.key: c for c in shown if c.key not in seen}
         seen |= by_key.keys()
         repeated += len(shown) - len(by_key)
-        wanted = store.open_questions(list(by_key), plan.questions)
+        wanted = store.open_questions(list(by_key), plan.questions, batched=False)
         answered += len(by_key) - len(wanted)
         asked += len(wanted)
         values += sum(len(numbers) for numbers in wanted.values())

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from os import PathLike
 
+from mars_pyg.factors.answers import folded
 from mars_pyg.factors.content import CatalogueContents
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.schema import SEPARATOR
@@ -75,7 +76,7 @@ def write_profiles(
                 names = spelling.get(number)
                 if names is not None:
                     # Another process may have stored one since.
-                    values = [names.get(v.casefold(), v) for v in values]
+                    values = [names.get(folded(v), v) for v in values]
                     values = list(dict.fromkeys(values))
                 count += len(values)
                 row.append(SEPARATOR.join(values))
@@ -178,9 +179,9 @@ def _spellings(plan: AssignmentPlan, store: AnswerStore) -> dict[int, dict[str, 
         if factor.values is None:
             counts: dict[str, Counter[str]] = {}
             for value, count in store.value_counts(number):
-                counts.setdefault(value.casefold(), Counter())[value] += count
+                counts.setdefault(folded(value), Counter())[value] += count
             found[number] = {
-                folded: max(sorted(entry), key=entry.__getitem__)
-                for folded, entry in counts.items()
+                name: max(sorted(entry), key=entry.__getitem__)
+                for name, entry in counts.items()
             }
     return found

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from mars_pyg.factors.content import is_url
+from mars_pyg.features.image import plain_picture
 
 #: Larger files are not product pictures, and are not loaded.
 MAX_BYTES = 32 * 2**20
@@ -36,21 +37,16 @@ def load_picture(image: str, size: int) -> str:
         OSError: If a server of pictures cannot be reached now.
     """
     # Pillow comes with tensorboard, and is only needed here.
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     payload = _read(image)
     try:
         with Image.open(io.BytesIO(payload)) as opened:
             opened.draft("RGB", (size, size))
-            picture = ImageOps.exif_transpose(opened) or opened
+            picture = plain_picture(opened)
             picture.thumbnail((size, size))
-            if picture.mode in ("RGBA", "LA", "P"):
-                # Shops show cut-out products on white.
-                layer = picture.convert("RGBA")
-                ground = Image.new("RGBA", layer.size, "white")
-                picture = Image.alpha_composite(ground, layer)
             stream = io.BytesIO()
-            picture.convert("RGB").save(stream, "JPEG", quality=85)
+            picture.save(stream, "JPEG", quality=85)
     # Pillow raises many kinds of errors for broken files; all mean the same here.
     except Exception as error:
         raise PictureError(f"the file is not a picture ({error})") from error

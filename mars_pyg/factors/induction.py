@@ -51,7 +51,7 @@ class InductionOptions:
         seed: Seed of the samples. (default: :obj:`0`)
         concurrency: Number of requests at once. (default: :obj:`8`)
         image_size: Longest side of pictures in pixels. (default: :obj:`512`)
-        max_cost: What all requests to the model on the store may cost, those of earlier
+        max_cost: What all requests on the store may cost, those of earlier
             runs included; :obj:`None` for no limit. (default: :obj:`None`)
     """
 
@@ -147,7 +147,7 @@ class FactorInduction:
             async with asker:
                 return await self._name(samples)
         except BudgetReached:
-            spent = asker.store.totals(asker.model).cost
+            spent = asker.store.cost()
             raise DataError(
                 f"the next request may cost more than is left: {spent:.4f} of "
                 f"{self.options.max_cost} are spent",

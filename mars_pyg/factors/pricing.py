@@ -70,8 +70,10 @@ PRICES: Mapping[str, Price] = MappingProxyType(
             input=0.1, cached_input=0.025, output=0.4, image_tokens=630
         ),
         "gpt-5": Price(input=1.25, cached_input=0.125, output=10),
-        "gpt-5-mini": Price(input=0.25, cached_input=0.025, output=2),
-        "gpt-5-nano": Price(input=0.05, cached_input=0.005, output=0.4),
+        "gpt-5-mini": Price(input=0.25, cached_input=0.025, output=2, image_tokens=415),
+        "gpt-5-nano": Price(
+            input=0.05, cached_input=0.005, output=0.4, image_tokens=630
+        ),
     }
 )
 
@@ -81,7 +83,9 @@ def read_prices(path: str | PathLike[str]) -> dict[str, Price]:
 
     Args:
         path: A yaml or json file of the form
-            ``{model: {input: 0.15, output: 0.6, cached_input: 0.075}}``.
+            ``{model: {input: 0.15, output: 0.6, cached_input: 0.075}}``. How many
+            tokens a picture takes, and what a batch costs, are those of the package
+            where the file does not say.
 
     Returns:
         The prices of the file and of the package, by model.
@@ -108,6 +112,11 @@ def read_prices(path: str | PathLike[str]) -> dict[str, Price]:
         )
     prices = dict(PRICES)
     for model, entry in content.items():
+        known = find_price(str(model))
+        if known is not None and isinstance(entry, dict):
+            # They are of the model, whatever its tokens cost.
+            kept = {"batch_factor", "image_tokens"}
+            entry = known.model_dump(include=kept) | entry
         try:
             prices[str(model)] = Price.model_validate(entry)
         except ValidationError as error:

@@ -93,6 +93,8 @@ class RateLimiter:
                 continue
             limit = _number(headers.get(f"x-ratelimit-limit-{kind}"))
             limit = max(remaining, 1.0 if limit is None else limit)
+            if limit <= 0:  # Gateways say so of what they do not count.
+                continue
             reset = parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
             # A limit that is touched and names no time is taken for one a minute.
             bucket.update(remaining, limit, 60.0 if reset is None else reset)

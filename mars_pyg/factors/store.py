@@ -148,10 +148,13 @@ class AnswerStore:
         ).fetchall()
 
     def open_questions(
-        self, inputs: Sequence[bytes], questions: Sequence[int]
+        self, inputs: Sequence[bytes], questions: Sequence[int], batched: bool = True
     ) -> dict[bytes, list[int]]:
-        """List what has no answer yet, by content."""
+        """List what has no answer yet, by content; what batches ask for or not."""
         rows = self._select("1", "answers", inputs, questions)
+        if not batched:
+            claims = self._select("owner", "claims", inputs, questions)
+            rows += [row for row in claims if row[2].startswith(BATCH)]
         answered = {(key, question) for key, question, _ in rows}
         left = {
             key: [number for number in questions if (key, number) not in answered]
@@ -255,11 +258,19 @@ class AnswerStore:
         ).fetchone()
         return Totals(*row) if row else Totals()
 
+    def cost(self) -> float:
+        """What all models have cost, and what batches under way may cost."""
+        rows = self._connection.execute(
+            "SELECT (SELECT coalesce(sum(cost), 0) FROM totals) + "
+            "(SELECT coalesce(sum(reserved), 0) FROM batches)"
+        )
+        return float(rows.fetchone()[0])
+
     def reserve(self, model: str, amount: float, budget: float) -> tuple[bool, bool]:
         r"""Set aside what a request may cost, if the budget has it.
 
-        All costs of the model so far count, and what the requests under way may cost,
-        those of other processes too.
+        All costs so far count, of other models too, and what the requests under way may
+        cost, those of other processes too.
 
         Args:
             model: The model that will be asked.
@@ -273,28 +284,18 @@ class AnswerStore:
         self.drop_dead_owners()
         with self.transaction() as connection:
             reserved = connection.execute(
-                "SELECT coalesce(sum(reserved), 0) FROM owners WHERE model = ?",
-                (model,),
+                "SELECT coalesce(sum(reserved), 0) FROM owners"
             ).fetchone()[0]
-            spent = self.totals(model).cost + self.reserved_by_batches(model)
             # Sums of floats: what is left of released amounts is no request.
-            granted = spent + reserved + amount <= budget
+            granted = self.cost() + reserved + amount <= budget
             if granted:
                 self._sign_of_life(connection, model, amount)
         return granted, reserved > 1e-12
 
-    def reserved_by_batches(self, model: str) -> float:
-        """What batches that are not collected may cost."""
-        row = self._connection.execute(
-            "SELECT coalesce(sum(reserved), 0) FROM batches WHERE model = ?", (model,)
-        ).fetchone()
-        return float(row[0])
-
     def request(self, number: int) -> dict[str, object]:
         """Look up a request by its number."""
-        cursor = self._connection.execute(
-            "SELECT * FROM requests WHERE id = ?", (number,)
-        )
+        statement = "SELECT * FROM requests WHERE id = ?"
+        cursor = self._connection.execute(statement, (number,))
         row = cursor.fetchone()
         return dict(zip([c[0] for c in cursor.description], row, strict=True))
 
@@ -376,17 +377,11 @@ class AnswerStore:
     def _sign_of_life(
         self, connection: sqlite3.Connection, model: str, reserved: float = 0.0
     ) -> None:
+        process = (self.owner, socket.gethostname(), os.getpid(), time.time())
         connection.execute(
             "INSERT INTO owners VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "seen = excluded.seen, reserved = reserved + excluded.reserved",
-            (
-                self.owner,
-                socket.gethostname(),
-                os.getpid(),
-                time.time(),
-                model,
-                reserved,
-            ),
+            (*process, model, reserved),
         )
 
     def release(self, owner: str | None = None) -> None:

@@ -22,6 +22,19 @@ from mars_pyg.features.chunks import (
 DEFAULT_IMAGE_MODEL = "sentence-transformers/clip-ViT-B-32"
 
 
+def plain_picture(opened: Any) -> Any:
+    """A picture of Pillow as people see it: upright, and cut-outs on white."""
+    from PIL import Image, ImageOps
+
+    picture = ImageOps.exif_transpose(opened) or opened
+    if picture.mode in ("RGBA", "LA", "P", "PA"):
+        # Shops show cut-out products on white.
+        layer = picture.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        picture = Image.alpha_composite(ground, layer)
+    return picture.convert("RGB")
+
+
 class ImageEncoder(Protocol):
     """What is needed of a model of the sentence-transformers library."""
 
@@ -108,7 +121,7 @@ def encode_images(
             ]
         )
 
-    store = VectorStore(cache_dir, f"image {model_identity(model)}")
+    store = VectorStore(cache_dir, f"picture {model_identity(model)}")
     x = encode_in_chunks(
         keys, encode, store, chunk_size=chunk_size, description="image features"
     )
@@ -145,7 +158,7 @@ def _encode_batch(
     for row, path in enumerate(paths):
         try:
             with Image.open(path) as image:
-                images.append(image.convert("RGB"))
+                images.append(plain_picture(image))
             rows.append(row)
         # Broken files make the library fail in many ways.
         except Exception:

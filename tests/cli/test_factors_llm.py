@@ -273,3 +273,16 @@ def test_profiles_of_another_modality_or_changed_by_hand_stay(
     assert (status, "cannot be compared" in err) == (1, True)
     assert run(*assign, f"--schema={schema}", "--overwrite")[0] == 0
     assert table.read_text() == text
+
+
+def test_good_profiles_do_not_give_way_to_fewer(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    common = [str(items), f"--schema={induce(run, items)}", "--id-column=item"]
+    assert run("factors", "assign", *common)[0] == 0
+    table = items.parent / "factors" / "profiles.tsv"
+    before = table.read_bytes()
+    status, _, err = run("factors", "assign", *common, "--model=gpt-4o", "--max-cost=0")
+    assert status == 1
+    assert "is left as it is: its profiles have" in err
+    assert table.read_bytes() == before

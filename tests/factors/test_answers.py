@@ -177,3 +177,21 @@ def test_values_that_differ_in_case_are_told_apart() -> None:
     assert check_value("THAI", factor) == ["Thai"]
     with pytest.raises(ValueError, match="not among the values"):
         check_value("POLISH", factor)
+
+
+def test_thoughts_are_no_answer() -> None:
+    draft, answer = wrap({"brand": "Acme"}), wrap({"brand": "Bolt"})
+    for thought in (f"<think>\nPerhaps {draft}?\n</think>\n", f"{draft}</think>"):
+        checked = check_assignments(thought + answer, [OPEN], ["c1"])
+        assert checked.values == {"c1": {"brand": ["Bolt"]}}
+    # What is only mentioned is left as it is.
+    assert parse_object('{"a": "</think>"}') == {"a": "</think>"}
+
+
+def test_accents_in_either_form_are_the_same_value() -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for value in (composed, apart):
+        factor = Factor(name="place", values=[value, "bar"])
+        for answer in (composed, apart, "CAF\u00c9"):
+            assert check_value(answer, factor) == [value]
+    assert check_value(apart, Factor(name="place")) == [composed]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from loopback_runs import (
     SCHEMA,
     assign,
@@ -24,6 +28,7 @@ from mars_pyg.factors.batch_store import BatchRow
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ServiceError
 from mars_pyg.factors.content import ContentReader
+from mars_pyg.factors.estimate import estimate
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.store import AnswerStore
@@ -284,10 +289,10 @@ def test_a_fault_of_one_batch_comes_after_the_others(
     store, catalogue = tmp_path / "s", make_catalogue(30)
     real = BatchCollector._collect
 
-    async def fail(self: BatchCollector, row: BatchRow, *rest: Any) -> None:
+    async def fail(self: BatchCollector, row: BatchRow, *rest: Any) -> int:
         if row.remote == "batch_0":
             raise ServiceError("not today")
-        await real(self, row, *rest)
+        return await real(self, row, *rest)
 
     with LoopbackServer() as server:
         server.batches.polls = 0
@@ -317,3 +322,152 @@ def test_the_budget_bounds_batches(tmp_path: Path) -> None:
         assert collect(store, server.url).cost <= 0.01
         assert assign(store, catalogue, options).complete
     assert stored_values(store, catalogue) == expected_values(50)
+
+
+def test_an_upload_that_takes_long_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("batch", "store"):
+        monkeypatch.setattr(f"mars_pyg.factors.{module}.LEASE", 0.6)
+    store, catalogue = tmp_path / "s", make_catalogue(6)
+    server = LoopbackServer()
+    upload, begun = server.batches.upload, threading.Event()
+
+    async def slowly(request: Any) -> Any:
+        begun.set()
+        await asyncio.sleep(2)
+        return await upload(request)
+
+    monkeypatch.setattr(server.batches, "upload", slowly)
+    with server, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(submit, store, server.url, catalogue)
+        assert begun.wait(30)
+        time.sleep(1)
+        assert submit(store, server.url, catalogue) == []
+        assert [row.remote for row in first.result()] == ["batch_0"]
+        assert len(server.batches.batches) == 1
+
+
+def test_two_that_collect_at_once_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(30)
+    monkeypatch.setattr("mars_pyg.factors.batch_collect._CHUNK", 10)
+    record, is_second = AnswerStore.record, []
+
+    def slowly(self: AnswerStore, received: Any) -> None:
+        record(self, received)
+        if not is_second:
+            # Between two chunks of the first, another one collects.
+            is_second.append(True)
+            with ThreadPoolExecutor(1) as pool:
+                fault = pool.submit(collect, store, server.url).exception()
+            assert "gave 10 of 30" in str(fault)
+
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue)
+        download, number = server.batches.files, []
+        monkeypatch.setattr(AnswerStore, "record", slowly)
+        monkeypatch.setattr(server.batches, "files", Shortened(download, number))
+        collected = collect(store, server.url)
+    assert collected.batches == 1
+    assert stored_values(store, catalogue) == expected_values(30)
+
+
+class Shortened(dict):
+    """Files of which the second download has ten lines."""
+
+    def __init__(self, files: dict[str, bytes], number: list[int]) -> None:
+        super().__init__(files)
+        self.number = number
+
+    def __getitem__(self, name: str) -> bytes:
+        content: bytes = super().__getitem__(name)
+        if b"status_code" in content:
+            self.number.append(1)
+            if len(self.number) == 2:
+                return b"\n".join(content.splitlines()[:10])
+        return content
+
+
+def test_a_server_without_batches_blocks_nothing(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(6)
+    server = LoopbackServer()
+
+    async def nowhere(request: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "Not Found"}}, status=404)
+
+    server.batches.upload = nowhere  # type: ignore[method-assign, assignment]
+    with server:
+        with pytest.raises(ServiceError, match=r"takes no batches.*'assign'"):
+            submit(store, server.url, catalogue)
+        summary = assign(store, catalogue, client_options(server.url))
+    assert (summary.elsewhere, summary.complete) == (0, True)
+
+
+def test_a_batch_that_never_arrived_can_be_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(6)
+
+    async def stop(self: BatchSubmitter, row: BatchRow) -> None:
+        raise ServiceError("no server today")
+
+    with LoopbackServer() as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchSubmitter, "_send", stop)
+            with pytest.raises(ServiceError, match="today"):
+                submit(store, server.url, catalogue)
+        # Its items are neither asked for nor counted.
+        answers = AnswerStore(store)
+        plan = AssignmentPlan(SCHEMA, "m", answers, 1)
+        entry = estimate(plan, answers, ContentReader().read(catalogue), PRICE, 4)
+        answers.close()
+        assert (entry.requests, entry.answered) == (0, 6)
+        assert collect(store, server.url).waiting == 1
+        collected = collect(store, server.url, drop_lost=True)
+        assert (collected.waiting, status(store, server.url)) == (0, [])
+        assert assign(store, catalogue, client_options(server.url)).complete
+
+
+def test_runs_batches_and_models_share_one_budget(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(10)
+    with LoopbackServer() as server:
+        other = AnswerStore(store)
+        assert other.reserve("another model", 1.0, 1.0) == (True, False)
+        assert submit(store, server.url, catalogue, max_cost=1.0) == []
+        other.close()
+        rows = submit(store, server.url, catalogue, max_cost=1.0)
+        assert [row.requests for row in rows] == [10]
+        answers = AnswerStore(store)
+        # What was set aside is the batch's, and no longer the process's.
+        assert answers.cost() == pytest.approx(rows[0].reserved)
+        assert answers.reserve("m", 1.0 - rows[0].reserved - 1e-9, 1.0)[0]
+        answers.close()
+
+
+def test_an_answer_that_is_cut_short_gets_more_room(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(4)
+    limits = []
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        complete = server.completion
+
+        def cut(body: dict[str, Any], fault: str | None) -> dict[str, Any]:
+            answer = complete(body, fault)
+            limit = body.get("max_completion_tokens") or body["max_tokens"]
+            limits.append(limit)
+            if limit < 2 * min(limits):
+                answer["choices"][0]["finish_reason"] = "length"
+                answer["choices"][0]["message"]["content"] = '{"items": ['
+            return answer
+
+        server.completion = cut  # type: ignore[method-assign]
+        submit(store, server.url, catalogue)
+        first = collect(store, server.url)
+        assert (first.again > 0, first.missing) == (True, 0)
+        submit(store, server.url, catalogue)
+        assert collect(store, server.url).again == 0
+    assert max(limits) == 2 * min(limits)
+    assert stored_values(store, catalogue) == expected_values(4)

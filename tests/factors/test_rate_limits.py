@@ -113,3 +113,10 @@ def test_a_pause_holds_for_all(clock: list[float]) -> None:
     limiter.pause(3)
     limiter.pause(1)
     assert limiter.wait(0) == pytest.approx(3)
+
+
+def test_a_limit_of_zero_is_none() -> None:
+    limiter = RateLimiter()
+    headers = {"x-ratelimit-limit-tokens": "0", "x-ratelimit-remaining-tokens": "0"}
+    limiter.update(headers)
+    assert limiter.wait(1000) == 0

@@ -11,6 +11,7 @@ import torch
 
 from mars_pyg.errors import DataError
 from mars_pyg.features import encode_images
+from mars_pyg.features.image import plain_picture
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -102,3 +103,21 @@ def test_tiny_clip(paths: list[str], tiny_clip: Path) -> None:
 def test_a_model_of_texts_alone(paths: list[str], tiny_text_model: Path) -> None:
     with pytest.raises(DataError, match="does not encode images"):
         encode_images(paths, str(tiny_text_model))
+
+
+def test_pictures_are_seen_as_people_see_them(calls: list[int], tmp_path: Path) -> None:
+    """Cut-outs on white and upright, as a language model sees them too."""
+    cut_out = Image.new("RGBA", (20, 30), (0, 0, 0, 0))
+    cut_out.save(tmp_path / "cut_out.png")
+    half = Image.new("RGB", (20, 10), "red")
+    half.paste("blue", (0, 0, 10, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # It lies on its side.
+    half.save(tmp_path / "side.png", exif=exif)
+    paths = [str(tmp_path / name) for name in ("cut_out.png", "side.png")]
+    x = encode_images(paths, "colors")
+    assert x[0].tolist() == [255, 255, 255]
+    with Image.open(paths[1]) as opened:
+        seen = plain_picture(opened)
+    assert (seen.size, seen.mode) == ((10, 20), "RGB")
+    assert seen.getpixel((5, 2)) == (0, 0, 255)
