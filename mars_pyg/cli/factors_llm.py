@@ -183,7 +183,9 @@ def assign(
         raise
     print(format_summary(summary, reasoner), file=sys.stderr)
     values = len(reasoner.profiles(catalogue).item_index)
-    known = 0 if summary.complete else _count_values(folder / "profiles.tsv")
+    known = 0
+    if not (summary.complete or overwrite):
+        known = _count_values(folder / "profiles.tsv")
     if values < known:
         print(
             f"{folder} is left as it is: its profiles have {known} values, and there "

@@ -232,10 +232,11 @@ class BatchSubmitter:
         costs = [cost for _, _, cost in made]
         if budget is None or self.store.reserve(model, sum(costs), budget)[0]:
             return made
-        number = 0
-        while self.store.reserve(model, costs[number], budget)[0]:
-            number += 1
-        self.stopped = True
+        held = itertools.takewhile(
+            lambda cost: self.store.reserve(model, cost, budget)[0], costs
+        )
+        number = sum(1 for _ in held)
+        self.stopped = number < len(made)
         return made[:number]
 
     def _make(self, custom_id: str, group: Group) -> _Made | None:
