@@ -297,30 +297,35 @@ def comparison(output: Path) -> str:
         "|" + "---|" * 12,
     ]
     for dataset in [*DATASETS, "synthetic"]:
-        ours = [read_places(folder, dataset, model) for model in COMPARED]
+        plain, headed = (
+            _user_means(read_places(folder, dataset, model)) for model in COMPARED
+        )
         for rival in (*RIVALS, "mars", *RIVALS_WITH_HEADS):
-            theirs = read_places(folder, dataset, rival)
-            cells = _differences(ours[0], theirs if rival in RIVALS else [])
-            cells += _differences(ours[1], theirs)
-            if not any(cells):
+            runs = read_places(folder, dataset, rival)
+            theirs = _user_means(runs)
+            cells = _differences(plain, theirs if rival in RIVALS else None)
+            cells += _differences(headed, theirs)
+            if theirs is None or not any(cells):
                 continue
-            users = str(theirs[0]["user"].nunique())
-            cells = [dataset, rival, *cells, users, str(len(theirs))]
+            cells = [dataset, rival, *cells, str(len(theirs)), str(len(runs))]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) if len(lines) > 2 else ""
 
 
-def _differences(ours: list[DataFrame], theirs: list[DataFrame]) -> list[str]:
+def _user_means(runs: list[DataFrame]) -> DataFrame | None:
+    return mean_user_metrics(runs) if runs else None
+
+
+def _differences(ours: DataFrame | None, theirs: DataFrame | None) -> list[str]:
     """By how much ours are better, and the p-value, for each metric."""
     from scipy.stats import ttest_rel
 
-    if not ours or not theirs:
+    if ours is None or theirs is None:
         return ["", "", "", ""]
-    one, other = mean_user_metrics(ours), mean_user_metrics(theirs)
     cells = []
     for name in ("recall", "ndcg"):
-        difference = (one[name] - other[name]).mean()
-        p = ttest_rel(one[name], other[name]).pvalue
+        difference = (ours[name] - theirs[name]).mean()
+        p = ttest_rel(ours[name], theirs[name]).pvalue
         cells += [f"{difference:+.4f}".replace("0.", "."), f"{p:.0e}"]
     return cells
 

@@ -41,9 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Load a checkpoint of tensors and plain values."""
-        checkpoint: dict[str, Any] = torch.load(
-            path, map_location=map_location, weights_only=True
-        )
+        checkpoint: dict[str, Any] = torch.load(path, map_location, weights_only=True)
         states = checkpoint.get("callbacks", {})
         # Lightning's own keys, which runs were written with before, hold the settings.
         for key in [key for key in states if key.startswith("RunCheckpoint{")]:

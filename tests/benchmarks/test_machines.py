@@ -14,7 +14,6 @@ import pytest
 def test_the_processor_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, end: str
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import machines
 
     file = tmp_path / "cpuinfo"
@@ -29,7 +28,6 @@ def test_the_processor_is_named(
 def test_without_information_of_the_system(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import machines
 
     monkeypatch.setattr(machines, "INFORMATION", tmp_path / "nothing")

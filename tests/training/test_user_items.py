@@ -58,7 +58,6 @@ def test_narrow_and_sparse_forms_of_edges(data: HeteroData) -> None:
     assert items.count.nonzero().view(-1).tolist() == [7, 2000]
 
     expected = UserItems.from_data(data, "train")
-    digest = interactions_digest(data)
     layout = torch.sparse_csr
     sparse = ToSparseTensor(layout=layout, fill_cache=False)(data.clone())
     store = sparse["user", "interacts", "item"]
@@ -66,10 +65,7 @@ def test_narrow_and_sparse_forms_of_edges(data: HeteroData) -> None:
     found = UserItems.from_data(sparse, "train")
     assert torch.equal(found.ptr, expected.ptr)
     assert torch.equal(found.item, expected.item)
-    assert (LightGCN(sparse).graphs()["interactions"].col.numel()) == len(found.item)
-    assert (interactions_digest(sparse) == digest) == torch.equal(
-        split_edges(sparse, "train"), split_edges(data, "train")
-    )
+    assert LightGCN(sparse).graphs()["interactions"].col.numel() == len(found.item)
     assert splits_of(sparse) == splits_of(data)
 
 
