@@ -22,17 +22,18 @@ def format_profiles(profiles: FactorProfiles) -> str:
     """List the factors of profiles, with how many items have which values."""
     rows = []
     for index, factor in enumerate(profiles.schema.factors):
-        count = profiles.labels(index).value_counts()
-        values = f"{len(count)} (open)" if factor.values is None else f"{len(count)}"
-        if factor.values is not None:
-            values += f" of {len(factor.values)}"
+        mine = profiles.factor_index == index
+        # An item counts for each of its values.
+        used, count = profiles.value_index[mine].unique(return_counts=True)
+        known = "(open)" if factor.values is None else f"of {len(factor.values)}"
+        largest = int(count.argmax()) if len(count) else None
         rows.append(
             [
                 factor.name,
-                str(count.sum()),
-                values,
-                str(count.iloc[0]) if len(count) else "",
-                str(count.index[0]) if len(count) else "",
+                str(len(profiles.item_index[mine].unique())),
+                f"{len(used)} {known}",
+                "" if largest is None else str(int(count[largest])),
+                "" if largest is None else profiles.value_names[int(used[largest])],
             ]
         )
     head = ["factor", "items", "values", "largest", "group"]
