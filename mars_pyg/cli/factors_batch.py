@@ -73,6 +73,8 @@ def submit(
     twice. What is in a batch is asked for by nothing else meanwhile.
     """
     settings = make_settings(flags)
+    if settings.examples:
+        raise typer.BadParameter("--examples is for 'assign': batches show none")
     reasoner = settings.reasoner(items, schema, store)
     catalogue = settings.catalogue(items)
     reasoner.schema.check_id_column(catalogue.id_column)

@@ -286,3 +286,14 @@ def test_good_profiles_do_not_give_way_to_fewer(
     assert status == 1
     assert "is left as it is: its profiles have" in err
     assert table.read_bytes() == before
+
+
+def test_batches_show_no_examples(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    """Their answers would pass for such as were given with examples."""
+    schema = induce(run, items)
+    submit = ["factors", "batch", "submit", str(items), f"--schema={schema}"]
+    status, _, err = run(*submit, "--examples=2")
+    assert (status, "--examples" in err) == (2, True)
+    assert not server.batches.files
