@@ -172,7 +172,9 @@ def collect(
         file=sys.stderr,
     )
     if done.batches or len(reasoner.profiles(catalogue).item_index):
-        write_folder(reasoner, catalogue, folder, settings.id_column)
+        rest = done.waiting or done.lost or reasoner.estimate(catalogue).requests
+        replace = overwrite or not rest
+        write_folder(reasoner, catalogue, folder, settings.id_column, replace)
     else:
         print("there are no values to write", file=sys.stderr)
     if done.waiting or (done.lost and not drop_lost):

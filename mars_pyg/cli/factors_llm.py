@@ -182,18 +182,8 @@ def assign(
         print("what was answered is kept; run again to go on", file=sys.stderr)
         raise
     print(format_summary(summary, reasoner), file=sys.stderr)
-    values = len(reasoner.profiles(catalogue).item_index)
-    known = 0
-    if not (summary.complete or overwrite):
-        known = _count_values(folder / "profiles.tsv")
-    if values < known:
-        print(
-            f"{folder} is left as it is: its profiles have {known} values, and there "
-            f"are answers for {values} so far",
-            file=sys.stderr,
-        )
-    else:
-        write_folder(reasoner, catalogue, folder, settings.id_column)
+    replace = overwrite or summary.complete
+    write_folder(reasoner, catalogue, folder, settings.id_column, replace)
     if not summary.complete:
         raise typer.Exit(1)
 
@@ -211,8 +201,21 @@ def write_folder(
     catalogue: ItemCatalogue,
     folder: Path,
     id_column: str | None,
+    replace: bool,
 ) -> None:
-    """Write profiles out of the store, and say so."""
+    """Write profiles out of the store, and say so.
+
+    Unless ``replace`` is set, profiles of more values are left as they are.
+    """
+    known = 0 if replace else _count_values(folder / "profiles.tsv")
+    values = len(reasoner.profiles(catalogue).item_index) if known else 0
+    if values < known:
+        print(
+            f"{folder} is left as it is: its profiles have {known} values, and there "
+            f"are answers for {values} so far",
+            file=sys.stderr,
+        )
+        return
     column = id_column or catalogue.id_column
     count = reasoner.write(catalogue, folder, column)
     print(f"{count} values; the profiles are in {folder}", file=sys.stderr)

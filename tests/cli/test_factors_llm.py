@@ -297,3 +297,22 @@ def test_batches_show_no_examples(
     status, _, err = run(*submit, "--examples=2")
     assert (status, "--examples" in err) == (2, True)
     assert not server.batches.files
+
+
+def test_collect_does_not_replace_profiles_by_fewer(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema, table = induce(run, items), items.parent / "factors" / "profiles.tsv"
+    common = [str(items), f"--schema={schema}"]
+    assert run("factors", "assign", *common)[0] == 0
+    text, entry = table.read_text(), json.loads(schema.read_text())
+    entry["factors"][0]["description"] += ", as shoppers see it"
+    schema.write_text(json.dumps(entry))
+    assert run("factors", "batch", "submit", *common)[0] == 0
+    status, _, err = run("factors", "batch", "collect", *common)
+    assert (status, "left as it is" in err) == (1, True)
+    assert table.read_text() == text
+    server.batches.batches["batch_0"]["polls"] = 0
+    status, _, err = run("factors", "batch", "collect", *common)
+    assert (status, "the profiles are in" in err) == (0, True)
+    assert table.read_text() == text
