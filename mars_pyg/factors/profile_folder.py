@@ -81,7 +81,11 @@ def read_profiles(
             )
         frame = read_table(table)
         profiles[schema.modality] = FactorProfiles.from_table(
-            frame, schema, item_ids, id_column or _id_column(frame), file=table
+            frame,
+            schema,
+            item_ids,
+            id_column or _id_column(frame, schema),
+            file=table,
         )
     return profiles
 
@@ -98,7 +102,7 @@ def read_own_profiles(folder: Path, table: Path) -> FactorProfiles:
     """
     schema = FactorSchema.read(folder / SCHEMA)
     frame = read_table(table)
-    column = _id_column(frame)
+    column = _id_column(frame, schema)
     ids = list(dict.fromkeys(frame[column].str.strip()))
     return FactorProfiles.from_table(frame, schema, ids, column, file=table)
 
@@ -172,6 +176,8 @@ def profile_tables(folder: Path) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _id_column(table: DataFrame) -> str:
-    found = [name for name in ID_COLUMNS if name in table.columns]
-    return str([*found, *table.columns][0])
+def _id_column(table: DataFrame, schema: FactorSchema) -> str:
+    factors = {factor.name for factor in schema.factors}
+    others = [name for name in table.columns if name not in factors]
+    found = [name for name in ID_COLUMNS if name in others]
+    return str([*found, *others, *table.columns][0])

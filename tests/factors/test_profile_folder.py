@@ -8,6 +8,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors import ColumnReasoner, ItemCatalogue
 from mars_pyg.factors.profile_folder import (
     find_profiles,
+    read_own_profiles,
     read_profiles,
     write_profile_folder,
 )
@@ -33,3 +34,13 @@ def test_written_folders_are_read_and_not_lost(tmp_path: Path) -> None:
     write_profile_folder(folder / "other", profiles, catalogue.ids, "id")
     with pytest.raises(DataError, match="two profiles of the modality"):
         read_profiles(find_profiles(tmp_path, None), catalogue.ids, "id")
+
+
+def test_a_factor_may_have_a_usual_name_of_ids(tmp_path: Path) -> None:
+    catalogue = ItemCatalogue(["a", "b"], {"item": ["bottle", ""]}, id_column="sku")
+    profiles = ColumnReasoner(["item"]).assign(catalogue)
+    write_profile_folder(tmp_path, profiles, catalogue.ids, catalogue.id_column)
+    (again,) = read_profiles(find_profiles(tmp_path, tmp_path), ["b", "a"]).values()
+    assert again.labels(0).to_dict() == {1: "bottle"}
+    (own,) = (read_own_profiles(*e) for e in find_profiles(tmp_path, tmp_path))
+    assert own.value_names == ["bottle"]
