@@ -11,7 +11,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors.catalogue import ID_COLUMNS
 from mars_pyg.factors.profiles import FactorProfiles
 from mars_pyg.factors.schema import FactorSchema
-from mars_pyg.tables import TABLE_SUFFIXES, find_table, read_table
+from mars_pyg.tables import TABLE_SUFFIXES, check_ids, find_table, read_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -103,7 +103,7 @@ def read_own_profiles(folder: Path, table: Path) -> FactorProfiles:
     schema = FactorSchema.read(folder / SCHEMA)
     frame = read_table(table)
     column = _id_column(frame, schema)
-    ids = list(dict.fromkeys(frame[column].str.strip()))
+    ids = list(dict.fromkeys(check_ids(frame[column], table)))
     return FactorProfiles.from_table(frame, schema, ids, column, file=table)
 
 

@@ -44,3 +44,10 @@ def test_a_factor_may_have_a_usual_name_of_ids(tmp_path: Path) -> None:
     assert again.labels(0).to_dict() == {1: "bottle"}
     (own,) = (read_own_profiles(*e) for e in find_profiles(tmp_path, tmp_path))
     assert own.value_names == ["bottle"]
+
+
+def test_a_missing_id_is_told(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"factors": [{"name": "brand"}]}')
+    (tmp_path / "profiles.tsv").write_text("sku\tbrand\na\tx\n\ty\n")
+    with pytest.raises(DataError, match="row 3, field 'sku': the id is missing"):
+        read_own_profiles(*find_profiles(tmp_path, tmp_path)[0])
