@@ -155,9 +155,11 @@ def check_profile_folder(
         DataError: If there are profiles in the folder, and they are not to be
             replaced.
     """
-    if not overwrite and profile_tables(Path(folder)):
+    root = Path(folder)
+    # A schema without a table may be edited by hand, or paid for.
+    if not overwrite and (profile_tables(root) or (root / SCHEMA).is_file()):
         raise DataError(
-            "the folder holds profiles already",
+            "the folder holds profiles already, or a schema for some",
             mend="choose another folder, or overwrite them (--overwrite)",
             file=folder,
         )

@@ -36,6 +36,18 @@ def test_written_folders_are_read_and_not_lost(tmp_path: Path) -> None:
         read_profiles(find_profiles(tmp_path, None), catalogue.ids, "id")
 
 
+def test_a_schema_without_profiles_is_not_replaced(tmp_path: Path) -> None:
+    catalogue = ItemCatalogue(["a"], {"brand": ["x"]})
+    profiles = ColumnReasoner(["brand"]).assign(catalogue)
+    schema = tmp_path / "schema.json"
+    schema.write_text("by hand")
+    with pytest.raises(DataError, match="--overwrite"):
+        write_profile_folder(tmp_path, profiles, catalogue.ids, "id")
+    assert schema.read_text() == "by hand"
+    write_profile_folder(tmp_path, profiles, catalogue.ids, "id", overwrite=True)
+    assert schema.read_text() != "by hand"
+
+
 def test_a_factor_may_have_a_usual_name_of_ids(tmp_path: Path) -> None:
     catalogue = ItemCatalogue(["a", "b"], {"item": ["bottle", ""]}, id_column="sku")
     profiles = ColumnReasoner(["item"]).assign(catalogue)
