@@ -149,9 +149,8 @@ def read_assignments(
             for value in answers[number][0] if number in answers else []:
                 items.append(index)
                 factors.append(factor)
-                names = spelling.get(number)
                 # Another process may have stored one since.
-                values.append((names or {}).get(value.casefold(), value))
+                values.append(spelling.get(number, {}).get(folded(value), value))
     return items, factors, values
 
 

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from mars_pyg.errors import DataError
+from mars_pyg.factors.answers import folded
 from mars_pyg.factors.profile_folder import PROVENANCE, SCHEMA, profile_tables
 from mars_pyg.factors.schema import SEPARATOR, FactorSchema
 
@@ -66,7 +67,7 @@ def check_origin(folder: Path, modality: str) -> None:
 
 def _first_change(table: Path, provenance: Path) -> tuple[str, str] | None:
     """An item and a factor whose values are not those of the provenance."""
-    # Without regard to case: of spellings the table has the most frequent one.
+    # Of spellings that differ in case or accents the table has the most frequent one.
     cells: dict[tuple[str, str], frozenset[str]] = {}
     with open(table, encoding="utf-8-sig", newline="") as stream:
         rows = csv.reader(stream, delimiter="\t")
@@ -85,4 +86,4 @@ def _first_change(table: Path, provenance: Path) -> tuple[str, str] | None:
 
 
 def _values(entry: str) -> frozenset[str]:
-    return frozenset(value.casefold() for value in entry.split(SEPARATOR) if value)
+    return frozenset(folded(value) for value in entry.split(SEPARATOR) if value)

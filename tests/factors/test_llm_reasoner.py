@@ -27,7 +27,9 @@ from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ServiceError
 from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
+from mars_pyg.factors.origin import check_origin
 from mars_pyg.factors.pricing import Price
+from mars_pyg.factors.records import Received
 from mars_pyg.factors.retrieval import ExampleIndex
 
 PRICES = {"m": Price(input=1, output=2)}
@@ -252,3 +254,24 @@ def test_faults_do_not_change_the_result(tmp_path: Path) -> None:
     with LoopbackServer(faults=FaultPlan(0.2), hang=0.5) as server:
         reasoner = make_reasoner(tmp_path, server.url, items_per_request=3)
         assert triplets(reasoner.assign(make_catalogue(60))) == expected_values(60)
+
+
+def test_spellings_of_a_value_are_one(tmp_path: Path) -> None:
+    """Also accents in another form, as older stores have them."""
+    catalogue = make_catalogue(3)
+    reasoner = make_reasoner(tmp_path, "")
+    with reasoner.open() as (plan, store):
+        answers = [
+            (content.key, plan.questions[2], [value], None)
+            for content, value in zip(
+                reasoner.reader.read(catalogue),
+                ["Caf\u00e9", "Caf\u00e9", "Cafe\u0301"],
+                strict=True,
+            )
+            if content is not None
+        ]
+        store.record([Received(None, answers)])
+    assert reasoner.profiles(catalogue).value_names[-1] == "Caf\u00e9"
+    assert len(set(reasoner.profiles(catalogue).value_index.tolist())) == 1
+    reasoner.write(catalogue, tmp_path / "factors", "id")
+    check_origin(tmp_path / "factors", "text")  # raises nothing
