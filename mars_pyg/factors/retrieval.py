@@ -44,7 +44,8 @@ class ExampleIndex:
             if content is not None:
                 self._row.setdefault(content.key, row)
         self._values: dict[int, dict[str, list[str]]] = {}
-        self._assigned = torch.zeros(len(contents), dtype=torch.bool)
+        #: By factor, whether an item has a value.
+        self._assigned: dict[str, Tensor] = {}
         # Answers are stored by one thread, and examples looked up by others.
         self._lock = threading.Lock()
 
@@ -55,7 +56,8 @@ class ExampleIndex:
             return
         with self._lock:
             self._values.setdefault(row, {})[factor] = list(values)
-            self._assigned[row] = True
+            none = torch.zeros(len(self._contents), dtype=torch.bool)
+            self._assigned.setdefault(factor, none)[row] = True
 
     def nearest(
         self, contents: Sequence[ItemContent], factors: Sequence[str], k: int
@@ -70,12 +72,17 @@ class ExampleIndex:
         Returns:
             The examples, the nearest first: their fields, and their values.
         """
+        found = [self._row.get(content.key) for content in contents]
+        own = [row for row in found if row is not None]
+        known = torch.zeros(len(self._contents), dtype=torch.bool)
+        with self._lock:
+            for name in factors:
+                if name in self._assigned:
+                    known |= self._assigned[name]
+        known[own] = False
         rows: dict[int, None] = {}
-        for content in contents:
-            row = self._row.get(content.key)
-            if row is not None:
-                rows |= dict.fromkeys(self._nearest_rows(row, k))
-        own = {self._row.get(content.key) for content in contents}
+        for row in own:
+            rows |= dict.fromkeys(self._nearest_rows(row, known, k))
         examples = []
         for row in rows:
             with self._lock:
@@ -85,17 +92,15 @@ class ExampleIndex:
                     if name in factors
                 }
             shown = self._contents[row]
-            if values and shown is not None and row not in own:
+            if shown is not None:
                 fields = {
                     name: text[:_MAX_CHARACTERS] for name, text in shown.fields.items()
                 }
                 examples.append({**fields, "values": values})
         return examples
 
-    def _nearest_rows(self, row: int, k: int) -> list[int]:
-        with self._lock:
-            assigned = self._assigned.clone()
-        cosine = (self._features @ self._features[row]).masked_fill_(~assigned, 0)
+    def _nearest_rows(self, row: int, known: Tensor, k: int) -> list[int]:
+        cosine = (self._features @ self._features[row]).masked_fill_(~known, 0)
         best = cosine.topk(min(k, len(cosine)))
         near: list[int] = best.indices[best.values > 0].tolist()
         return near

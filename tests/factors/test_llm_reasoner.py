@@ -256,6 +256,20 @@ def test_faults_do_not_change_the_result(tmp_path: Path) -> None:
         assert triplets(reasoner.assign(make_catalogue(60))) == expected_values(60)
 
 
+def test_examples_have_values_of_what_is_asked_for() -> None:
+    """Neither the item itself nor items without such values take their places."""
+    contents = list(ContentReader().read(make_catalogue(3)))
+    a, b, c = (content for content in contents if content is not None)
+    index = ExampleIndex(contents, torch.tensor([[1.0, 0], [1, 0.1], [1, 1]]))
+    for content in (a, b):
+        index.add(content.key, "brand", ["Acme"])
+    index.add(c.key, "material", ["wool"])
+    (example,) = index.nearest([a], ["material"], 1)
+    assert example == {**c.fields, "values": {"material": "wool"}}
+    (example,) = index.nearest([a], ["brand"], 1)
+    assert example == {**b.fields, "values": {"brand": "Acme"}}
+
+
 def test_spellings_of_a_value_are_one(tmp_path: Path) -> None:
     """Also accents in another form, as older stores have them."""
     catalogue = make_catalogue(3)
