@@ -83,9 +83,11 @@ class LLMReasoner(FactorReasoner):
         self.schema = schema
         self.client_options = ClientOptions(model) if isinstance(model, str) else model
         self.store = Path(store)
-        self.reader = reader or ContentReader(schema.modality)
         self.items_per_request = items_per_request
         self.options = options or AssignmentOptions()
+        self.reader = reader or ContentReader(
+            schema.modality, image_size=self.options.image_size
+        )
         self.price = find_price(self.client_options.model, prices)
         self.text_model = text_model
         check_priced(self.client_options.model, self.price, self.options.max_cost)

@@ -270,6 +270,11 @@ def test_examples_have_values_of_what_is_asked_for() -> None:
     assert example == {**b.fields, "values": {"brand": "Acme"}}
 
 
+def test_the_size_of_pictures_is_part_of_what_is_shown(tmp_path: Path) -> None:
+    options = AssignmentOptions(image_size=64)
+    assert make_reasoner(tmp_path, "", options=options).reader.image_size == 64
+
+
 def test_spellings_of_a_value_are_one(tmp_path: Path) -> None:
     """Also accents in another form, as older stores have them."""
     catalogue = make_catalogue(3)
