@@ -93,7 +93,7 @@ class InducedGroup:
     @property
     def open(self) -> bool:
         """Whether most samples have named no values."""
-        without = sum(factor.values is None for _, factor in self.members)
+        without = sum(not factor.values for _, factor in self.members)
         return 2 * without > len(self.members)
 
 

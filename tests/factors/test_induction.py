@@ -10,6 +10,7 @@ from loopback_server import FaultPlan, LoopbackServer, rules
 
 from mars_pyg.errors import DataError
 from mars_pyg.factors import FactorSchema
+from mars_pyg.factors.answers import InducedFactor
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ChatClient, ServiceError
 from mars_pyg.factors.content import ContentReader
@@ -29,13 +30,14 @@ def induce(
     url: str,
     catalogue: ItemCatalogue | None = None,
     price: Price | None = None,
+    reader: ContentReader | None = None,
     max_retries: int = 4,
     **options: Any,
 ) -> tuple[FactorSchema, list[InducedGroup]]:
     if catalogue is None:
         titles = [f"thing {i}" for i in range(100)]
         catalogue = ItemCatalogue([str(i) for i in range(100)], {"title": titles})
-    contents = ContentReader().read(catalogue)
+    contents = (reader or ContentReader()).read(catalogue)
     answers = AnswerStore(store)
 
     async def work() -> tuple[FactorSchema, list[InducedGroup]]:
@@ -224,3 +226,8 @@ def test_no_content(tmp_path: Path) -> None:
 )
 def test_spellings(name: str, folded: str) -> None:
     assert fold(name) == folded
+
+
+def test_an_empty_list_of_values_is_an_open_vocabulary() -> None:
+    brand = InducedFactor(name="brand", description="", values=[], several=False)
+    assert InducedGroup("brand", [(0, brand)]).open
