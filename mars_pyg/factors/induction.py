@@ -159,13 +159,20 @@ class FactorInduction:
         options = self.options
         limit = asyncio.Semaphore(options.concurrency)
 
-        async def ask(sample: list[ItemContent]) -> InducedFactors:
+        async def ask(sample: list[ItemContent]) -> InducedFactors | None:
             async with limit:
                 return await self._induce(sample)
 
         answers = await _together(ask(sample) for sample in samples)
+        named = [answer for answer in answers if answer is not None]
+        if not named:
+            raise DataError(
+                "no picture of the samples can be read",
+                mend="correct the paths, which are relative to the table, or addresses",
+                field="images",
+            )
         self.groups = await self._merge(
-            [(n, f) for n, answer in enumerate(answers) for f in answer.factors]
+            [(n, f) for n, answer in enumerate(named) for f in answer.factors]
         )
         kept = self.groups[: options.num_factors]
         factors = await _together(self._make_factor(group) for group in kept)
@@ -204,19 +211,25 @@ class FactorInduction:
             )
         return samples
 
-    async def _induce(self, sample: list[ItemContent]) -> InducedFactors:
+    async def _induce(self, sample: list[ItemContent]) -> InducedFactors | None:
+        """Ask for the factors of a sample; none if none of it can be shown."""
+        shown: list[ItemContent] = []
         pictures: dict[str, str] = {}
-        for number, content in enumerate(sample):
+        for content in sample:
             if content.image:
                 try:
-                    pictures[str(number + 1)] = await asyncio.to_thread(
+                    picture = await asyncio.to_thread(
                         load_picture, content.image, self.options.image_size
                     )
                 except (PictureError, OSError):
                     # The others of the sample will do.
                     continue
+                pictures[str(len(shown) + 1)] = picture
+            shown.append(content)
+        if not shown:
+            return None
         messages = induction_messages(
-            sample,
+            shown,
             pictures,
             domain=self.options.domain,
             modality=self.modality,

@@ -228,6 +228,16 @@ def test_spellings(name: str, folded: str) -> None:
     assert fold(name) == folded
 
 
+def test_pictures_that_cannot_be_read_are_not_asked_about(tmp_path: Path) -> None:
+    images = [str(tmp_path / f"{i}.png") for i in range(4)]
+    catalogue = ItemCatalogue(list("abcd"), images=images)
+    with LoopbackServer() as server:
+        reader = ContentReader("image")
+        with pytest.raises(DataError, match="no picture of the samples"):
+            induce(tmp_path / "s", server.url, catalogue, reader=reader)
+        assert server.counts.requests == 0
+
+
 def test_an_empty_list_of_values_is_an_open_vocabulary() -> None:
     brand = InducedFactor(name="brand", description="", values=[], several=False)
     assert InducedGroup("brand", [(0, brand)]).open
