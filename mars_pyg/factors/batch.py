@@ -87,7 +87,7 @@ class BatchSubmitter:
         self.mode = client.mode or "json_schema"
         #: Whether the budget has ended the last call.
         self.stopped = False
-        self._chunk = min(_CHUNK, self.options.max_requests) * plan.items_per_request
+        self._chunk = min(_CHUNK, self.options.max_requests)
         self._openai = make_openai(client, max_retries=client.max_retries)
         self._seen = -LEASE
 
@@ -158,13 +158,15 @@ class BatchSubmitter:
     def _groups(self, contents: Iterable[ItemContent | None]) -> Iterator[list[Group]]:
         """Go through the catalogue; yields groups in chunks."""
         iterator = iter(contents)
-        while chunk := list(itertools.islice(iterator, self._chunk)):
+        size = self._chunk * self.plan.items_per_request
+        while chunk := list(itertools.islice(iterator, size)):
             by_key = {content.key: content for content in chunk if content is not None}
             wanted = self.store.open_questions(list(by_key), self.plan.questions)
             pairs = ((by_key[key], numbers) for key, numbers in wanted.items())
-            groups = list(self.plan.group(pairs))
-            if groups:
-                yield groups
+            groups = self.plan.group(pairs)
+            # Items that lack different answers make more groups.
+            while part := list(itertools.islice(groups, self._chunk)):
+                yield part
 
     def _fill(
         self,
@@ -206,10 +208,7 @@ class BatchSubmitter:
             full = size + 1.5 * written > self.options.max_bytes
             if following is None or full:
                 return following
-            if (
-                count + min(_CHUNK, self.options.max_requests)
-                > self.options.max_requests
-            ):
+            if count + self._chunk > self.options.max_requests:
                 return following
             waiting = following
 

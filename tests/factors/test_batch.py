@@ -31,6 +31,7 @@ from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.estimate import estimate
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.pricing import Price
+from mars_pyg.factors.records import Received
 from mars_pyg.factors.store import AnswerStore
 
 PRICE = Price(input=1.0, output=2.0)
@@ -471,3 +472,23 @@ def test_an_answer_that_is_cut_short_gets_more_room(tmp_path: Path) -> None:
         assert collect(store, server.url).again == 0
     assert max(limits) == 2 * min(limits)
     assert stored_values(store, catalogue) == expected_values(4)
+
+
+def test_items_that_lack_different_answers_keep_to_the_limit(tmp_path: Path) -> None:
+    """They are not asked together, so that more requests are needed than usual."""
+    store, catalogue = tmp_path / "s", make_catalogue(7)
+    answers = AnswerStore(store)
+    plan = AssignmentPlan(SCHEMA, "m", answers, 3)
+    received = Received(None)
+    for number, content in enumerate(ContentReader().read(catalogue), start=1):
+        assert content is not None
+        received.answers += [
+            (content.key, question, [], None)
+            for bit, question in enumerate(plan.questions)
+            if not number >> bit & 1
+        ]
+    answers.record([received])
+    answers.close()
+    with LoopbackServer() as server:
+        rows = submit(store, server.url, catalogue, 3, max_requests=4)
+    assert [row.requests for row in rows] == [4, 3]
