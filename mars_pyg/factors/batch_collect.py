@@ -29,6 +29,7 @@ from mars_pyg.factors.pricing import PRICES, Price, find_price
 from mars_pyg.factors.records import Received, RequestRecord
 from mars_pyg.factors.redaction import redact
 from mars_pyg.factors.store import AnswerStore
+from mars_pyg.factors.tokens import TokenCounter
 
 _CHUNK = 200
 #: The states in which a server has done all that it will.
@@ -298,10 +299,15 @@ class BatchCollector:
         self, row: BatchRow, request: BatchRequest, completion: Completion
     ) -> RequestRecord:
         usage, price = completion.usage, find_price(row.model, self.prices)
+        input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
+        if not input_tokens:
+            # A server that does not count must not pass for one that costs nothing.
+            input_tokens = request.expected_input
+            output_tokens = TokenCounter(row.model).count(completion.text)
         cost = 0.0
         if price is not None:
             cost = price.cost(
-                usage.input_tokens, usage.output_tokens, usage.cached_tokens, batch=True
+                input_tokens, output_tokens, usage.cached_tokens, batch=True
             )
         return RequestRecord(
             model=row.model,
@@ -312,9 +318,9 @@ class BatchCollector:
             items=len(request.inputs),
             factors=len(request.questions),
             expected_input=request.expected_input,
-            input_tokens=usage.input_tokens,
+            input_tokens=input_tokens,
             cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
+            output_tokens=output_tokens,
             cost=cost,
             batch=row.remote,
             custom_id=request.custom_id,

@@ -492,3 +492,17 @@ def test_items_that_lack_different_answers_keep_to_the_limit(tmp_path: Path) -> 
     with LoopbackServer() as server:
         rows = submit(store, server.url, catalogue, 3, max_requests=4)
     assert [row.requests for row in rows] == [4, 3]
+
+
+def test_a_server_that_does_not_count_is_not_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "s"
+    with LoopbackServer() as server:
+        complete = server.completion
+        monkeypatch.setattr(
+            server, "completion", lambda *asked: complete(*asked) | {"usage": None}
+        )
+        server.batches.polls = 0
+        submit(store, server.url, make_catalogue(2))
+        assert collect(store, server.url).cost > 0
