@@ -82,12 +82,21 @@ def write_features(file: str | PathLike[str], x: Tensor) -> None:
     Args:
         file: The file to write, npy or safetensors by its name.
         x: Features ``[N, D]``.
+
+    Raises:
+        DataError: If safetensors is not installed and the file is to be one.
     """
     path = Path(file)
     with atomic_path(path) as temporary:
         if path.suffix == SAFETENSORS:
-            from safetensors.torch import save_file
-
+            try:
+                from safetensors.torch import save_file
+            except ImportError as error:
+                raise DataError(
+                    "the safetensors library, which writes the file, is not installed",
+                    mend="install it, or name a file that ends in .npy",
+                    file=path,
+                ) from error
             save_file({KEY: x.contiguous()}, temporary)
         else:
             np.save(temporary, x.numpy())

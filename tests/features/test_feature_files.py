@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,12 @@ def test_find(tmp_path: Path) -> None:
     np.save(tmp_path / "image_feat.npy", np.ones((1, 1)))
     with pytest.raises(DataError, match="two files of the modality 'image'"):
         find_features(tmp_path)
+
+
+def test_a_missing_safetensors_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(DataError, match="is not installed"):
+        write_features(tmp_path / "x_feat.safetensors", torch.ones(1, 1))
+    assert not list(tmp_path.iterdir())
