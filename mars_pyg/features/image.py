@@ -126,8 +126,12 @@ def encode_images(
         keys, encode, store, chunk_size=chunk_size, description="image features"
     )
     if broken:
+        # Each stands for all files of the same bytes.
+        key_of = dict(zip(paths, keys, strict=True))
+        lost = {key_of[path] for path in broken}
+        number = sum(key in lost for key in keys)
         warnings.warn(
-            f"{len(broken)} of {sum(map(bool, paths))} images cannot be read and count "
+            f"{number} of {sum(map(bool, paths))} images cannot be read and count "
             f"as missing, the first is {broken[0]}",
             stacklevel=2,
         )

@@ -70,6 +70,10 @@ def test_files_that_are_no_images(
             x = encode_images([str(broken), *paths], "colors", batch_size=batch_size)
         assert (x[0] == 0).all()
         assert x[1].tolist() == [255, 0, 0]
+    (tmp_path / "same.png").write_bytes(b"not an image")
+    same = str(tmp_path / "same.png")
+    with pytest.warns(UserWarning, match="2 of 5 images"):
+        encode_images([str(broken), *paths, same], "colors")
     with pytest.warns(UserWarning, match="1 of 1 images"):
         assert (encode_images([str(broken)], "colors") == 0).all()
 
