@@ -138,6 +138,8 @@ def clusters(
 
     What factors with names have to beat.
     """
+    if features is not None and text_columns is not None:
+        raise typer.BadParameter("--text-columns is for texts, not for --features")
     folder = output_folder(items, output, overwrite)
     if features is not None:
         catalogue = ItemCatalogue.from_table(items, id_column)

@@ -75,6 +75,11 @@ def test_clusters(run: Run, shop: Path, tmp_path: Path) -> None:
     )
     assert status == 0
     assert "6 of 6 items" in err
+    status, _, err = run(
+        *("factors", "clusters", "shop/items.csv", "--features=x.npy", "--output=g"),
+        "--text-columns=title",
+    )
+    assert (status, "--text-columns is for texts" in err) == (2, True)
     np.save(tmp_path / "x.npy", np.eye(5))
     status, _, err = run(
         "factors", "clusters", "shop/items.csv", "--features=x.npy", "--output=g"
