@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch_geometric.data import HeteroData
 
-from mars_pyg.edge_forms import to_edge_index
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.errors import DataError
 from mars_pyg.heads import (
     EASE,
@@ -119,8 +119,7 @@ def _values(data: HeteroData) -> list[Any]:
     store = data["value"]
     parts: list[Any] = [store.get(name) for name in ("factor", "factor_name", "name")]
     for relation in _relations(data):
-        edges = to_edge_index(data[relation].edge_index)
-        parts += [relation, edges]
+        parts += [relation, edges_of(data[relation])]
     return parts
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import ToSparseTensor
 
 from mars_pyg import MARS, AddItems, DataError, HeadedRecommender
 from mars_pyg.config import make_config
 from mars_pyg.content_digest import check_content, content_digests
 from mars_pyg.datasets import SyntheticFactorDataset
-from mars_pyg.heads import ContentSimilarity
+from mars_pyg.heads import ContentSimilarity, FactorAffinity
 from mars_pyg.nn import BPR
 from mars_pyg.runs import load_run, train
 
@@ -191,4 +192,14 @@ def test_features_of_any_dtype_have_a_digest() -> None:
     for change in (0, 1):
         data["item"].x_image = torch.full((15, 2), 1.0 + change).bfloat16()
         digests.append(content_digests(data, [ContentSimilarity(data)])["x_image"])
+    assert digests[0] != digests[1]
+
+
+def test_values_of_sparse_graphs_have_a_digest() -> None:
+    digests = []
+    for edges in ([[0, 1], [0, 1]], [[0, 1], [1, 0]]):
+        data = SyntheticFactorDataset(20, 15, seed=1)[0]
+        data["item", "text_value", "value"].edge_index = torch.tensor(edges)
+        sparse = ToSparseTensor(layout=torch.sparse_csr, fill_cache=False)(data)
+        digests.append(content_digests(sparse, [FactorAffinity(sparse)])["value"])
     assert digests[0] != digests[1]

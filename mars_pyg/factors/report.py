@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.errors import DataError
 from mars_pyg.factors.agreement import FactorAgreement
 from mars_pyg.factors.lift import Lift, factor_lift
@@ -211,7 +212,7 @@ def profiles_of(data: HeteroData, modality: str | None = None) -> FactorProfiles
             field="modality",
         )
     store = data["value"]
-    item, value = data["item", f"{modality}{suffix}", "value"].edge_index.cpu()
+    item, value = edges_of(data["item", f"{modality}{suffix}", "value"]).cpu()
     factor = store.factor[value]
     slot = item * len(store.factor_name) + factor
     _, first, count = np.unique(slot.numpy(), return_index=True, return_counts=True)

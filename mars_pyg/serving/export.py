@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import is_sparse
 
+from mars_pyg.edge_forms import to_edge_index
 from mars_pyg.errors import DataError
 from mars_pyg.heads import ScoreHead
 from mars_pyg.nn.recommender import Recommender, check_graph
@@ -154,7 +156,9 @@ def _digest(recommender: Recommender, data: HeteroData) -> str:
     digest = hashlib.sha256(repr(Catalogue.from_data(data)).encode())
     tensors = [*sorted(recommender.state_dict().items())]
     for kind, store in [*data.node_items(), *data.edge_items()]:
-        tensors += [(f"{kind} {name}", x) for name, x in sorted(store.items())]
+        for name, x in sorted(store.items()):
+            x = to_edge_index(x) if is_sparse(x) else x
+            tensors.append((f"{kind} {name}", x))
     for name, tensor in tensors:
         if isinstance(tensor, Tensor):
             digest.update(name.encode())

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import HeteroData
+from torch_geometric.transforms import ToSparseTensor
 
 from mars_pyg.datasets import AmazonFactorDataset
 from mars_pyg.datasets.shipped_profiles import shipped_files
@@ -136,6 +137,8 @@ def test_profiles_of_a_graph() -> None:
         profiles_of(data)
     data = AddFactorValues({"text": text})(data)
     assert profiles_of(data).labels(0).to_dict() == {0: "a|b", 2: "a"}
+    sparse = ToSparseTensor(layout=torch.sparse_csr, fill_cache=False)(data.clone())
+    assert profiles_of(sparse).labels(0).to_dict() == {0: "a|b", 2: "a"}
     data = AddFactorValues({"text": text, "image": image})(data)
     with pytest.raises(DataError, match="profiles of text, image"):
         profiles_of(data)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from served_data import make_graph, make_recommender
+from torch_geometric.transforms import ToSparseTensor
 
 from mars_pyg import (
     BPR,
@@ -225,3 +226,22 @@ def test_data_with_train_interactions_alone(data, tmp_path):
     frame = pd.read_parquet(tmp_path / "top_k")
     items = [r.item for r in load(tmp_path).recommend(user, k=3)]
     assert frame[frame["user"] == user]["item"].tolist() == items
+
+
+def test_a_sparse_graph_is_exported(tmp_path):
+    data = make_graph(num_users=20, num_items=12)
+    sparse = ToSparseTensor(layout=torch.sparse_csr, fill_cache=False)(data.clone())
+    export(make_recommender(sparse), sparse, tmp_path, k=2, progress=False)
+    expected = recommend(make_recommender(data), data, ["U03"], k=2)["U03"]
+    assert [x.item for x in load(tmp_path).recommend("U03", 2)] == [
+        item.item for item in expected
+    ]
+    # Other interactions are another export.
+    matrix = sparse["user", "interacts", "item"].adj_t
+    user = matrix.col_indices().clone()
+    user[0] = next(u for u in range(20) if u not in user[: matrix.crow_indices()[1]])
+    sparse["user", "interacts", "item"].adj_t = torch.sparse_csr_tensor(
+        matrix.crow_indices(), user, matrix.values(), matrix.shape
+    )
+    with pytest.raises(DataError, match="another recommender"):
+        export(make_recommender(data), sparse, tmp_path, k=2, progress=False)
