@@ -14,6 +14,7 @@ from mars_pyg.cli.options import with_configuration
 from mars_pyg.cli.run_folder import RUNS
 from mars_pyg.config import make_config, read_config
 from mars_pyg.errors import DataError
+from mars_pyg.option_groups import HeadOptions
 from mars_pyg.report import format_metrics, format_weights
 
 
@@ -47,7 +48,8 @@ def train(
     from mars_pyg.run_files import CONFIG
     from mars_pyg.runs import train as train_run
 
-    if resume and config is None and run_dir is not None:
+    of_run = resume and config is None
+    if of_run and run_dir is not None:
         stored = run_dir / CONFIG
         config = stored if stored.is_file() else None
         if config is None and flags.get("dataset") is None:
@@ -58,6 +60,13 @@ def train(
             )
     try:
         keys: dict[str, Any] = {} if config is None else read_config(config)
+        if of_run and flags.get("heads") is not None:
+            # What the run says of heads that it is to do without is of no use.
+            kept = ["heads", *make_config({"heads": flags["heads"]}).head_names]
+            unused = {
+                x for x in HeadOptions.model_fields if x.split("_")[0] not in kept
+            }
+            keys = {name: value for name, value in keys.items() if name not in unused}
         keys |= {name: value for name, value in flags.items() if value is not None}
         settings = make_config(keys, config)
     except DataError as error:
