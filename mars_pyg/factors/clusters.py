@@ -96,8 +96,10 @@ def cluster_values(x: Tensor, factor: Tensor, seed: int = 0) -> Tensor:
     """
     from sklearn.cluster import MiniBatchKMeans
 
+    device = x.device
+    x, factor = x.detach().cpu(), factor.cpu()
     item = (x != 0).any(dim=1).nonzero().view(-1)
-    known = torch.nn.functional.normalize(x[item].float(), dim=1).cpu().numpy()
+    known = torch.nn.functional.normalize(x[item].float(), dim=1).numpy()
     edges = [torch.empty(2, 0, dtype=torch.int64)]
     for k in factor.unique().tolist():
         values = (factor == k).nonzero().view(-1)
@@ -107,4 +109,4 @@ def cluster_values(x: Tensor, factor: Tensor, seed: int = 0) -> Tensor:
         k_means = MiniBatchKMeans(num_clusters, random_state=seed + k, n_init=3)
         cluster = torch.from_numpy(k_means.fit_predict(known)).long()
         edges.append(torch.stack([item, values[cluster]]))
-    return torch.cat(edges, dim=1)
+    return torch.cat(edges, dim=1).to(device)
