@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.heads.ease import EASE
 from mars_pyg.heads.score_head import ScoreHead
-from mars_pyg.user_items import INTERACTS, UserItems
+from mars_pyg.user_items import INTERACTS, UserItems, split_edges
 
 #: Train interactions that are scored at once.
 MAX_PAIRS = 2**16
@@ -153,7 +154,7 @@ def _solve(data: HeteroData, kept: Tensor, head: EASE) -> EASE:
         part["value"].update(data["value"].to_dict())
     for edge_type in data.edge_types:
         if (edge_type[0], edge_type[2]) == ("item", "value"):
-            part[edge_type].edge_index = data[edge_type].edge_index
-    edges = data[INTERACTS].edge_index
+            part[edge_type].edge_index = edges_of(data[edge_type])
+    edges = split_edges(data, "train")
     part[INTERACTS].edge_index = edges[:, kept.to(edges.device)[edges[0]]]
     return head.refit(part)

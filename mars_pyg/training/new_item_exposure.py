@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.heads import HeadedRecommender, ScoreHead
 from mars_pyg.item_subset import take_items
 from mars_pyg.item_values import item_value_edges
@@ -158,7 +159,7 @@ def _has_factor(
     data: HeteroData, edge_type: tuple[str, str, str], first: int
 ) -> tuple[Tensor, Tensor]:
     """Which factors the last items have any of ``[M, K]``, and each edge's ``[E]``."""
-    item, value = data[edge_type].edge_index.cpu()
+    item, value = edges_of(data[edge_type]).cpu()
     store = data["value"]
     factor = store.factor.cpu()[value]
     has = torch.zeros(data["item"].num_nodes, len(store.factor_name), dtype=torch.bool)

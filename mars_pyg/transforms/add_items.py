@@ -15,6 +15,7 @@ from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import coalesce
 
+from mars_pyg.edge_forms import edges_of
 from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.factors.schema import SEPARATOR
@@ -94,9 +95,10 @@ class AddItems(BaseTransform):
             relation = data["item", f"{self._modality(data)}_value", "value"]
             edges = self._edges(data, texts)
             edges[0] += num_items
-            relation.edge_index = torch.cat(
-                [relation.edge_index, edges.to(relation.edge_index.device)], dim=1
-            )
+            known = edges_of(relation)
+            relation.edge_index = torch.cat([known, edges.to(known.device)], dim=1)
+            # After PyG's ToSparseTensor: it is of the items before.
+            relation.pop("adj_t", None)
         append_rows(data["item"], num_items, len(self.items), texts, features)
         return data
 

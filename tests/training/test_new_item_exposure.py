@@ -6,6 +6,7 @@ from statistics import median
 import pytest
 import torch
 from factor_data import make_data
+from torch_geometric.transforms import ToSparseTensor
 
 from mars_pyg import (
     BPR,
@@ -14,10 +15,13 @@ from mars_pyg import (
     Popularity,
     SyntheticFactorDataset,
 )
+from mars_pyg.content_digest import content_digests
+from mars_pyg.heads import ScoreOffset
 from mars_pyg.heads.build import build_heads
 from mars_pyg.item_subset import take_items
 from mars_pyg.nn import AddedItems
 from mars_pyg.training import (
+    fit,
     fit_head_weights,
     fit_new_item_weight,
     new_item_exposure,
@@ -182,3 +186,23 @@ def test_items_taken_out_are_described_as_new_ones_are(described):
     share = float((items >= 200).double().mean())
     expected = float(count[copied].sum() / count.sum())
     assert 0.4 * expected < share < 2.5 * expected
+
+
+def test_graphs_after_to_sparse_tensor_train_and_take_new_items():
+    data = SyntheticFactorDataset(60, 40, 600, num_factors=2, seed=1)[0]
+    sparse = ToSparseTensor(layout=torch.sparse_csr, fill_cache=False)(data.clone())
+    fit(BPR(sparse, 4), sparse, max_epochs=1, progress=False)
+    name = data["value"].factor_name[0]
+    scores = []
+    for graph in (data, sparse):
+        heads = build_heads(graph)
+        assert content_digests(graph, heads)
+        offset = ScoreOffset(data, heads, num_folds=2)
+        assert torch.equal(
+            ScoreOffset(graph, heads, num_folds=2).positive, offset.positive
+        )
+        recommender = HeadedRecommender(None, graph, heads)
+        new = [{"id": "new", name: data["value"].name[0]}]
+        after = recommender.add_items(AddItems(new, modality="text")(graph))
+        scores.append(after.score(torch.arange(60), after()))
+    torch.testing.assert_close(*scores)
