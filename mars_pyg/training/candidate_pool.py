@@ -14,8 +14,8 @@ from mars_pyg.heads import HeadedRecommender
 from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems
 
-#: Scores that are held at once.
-MAX_SCORES = 2**23
+#: Scores that are held at once, and pairs of which representations are.
+MAX_SCORES, MAX_PAIRS = 2**23, 2**17
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,11 @@ def _pair_parts(
     """The parts of pairs ``[P, H]``, the model's first."""
     history = recommender.history.take(user)
     users, items = representations
-    model = (users[user][row] * items[item]).sum(dim=1, keepdim=True)
-    parts = [head.pair_parts(history, row, item) for head in recommender.head_list()]
-    return torch.cat([model, *parts], dim=1)
+    tables = []
+    # A small catalogue has many users in a chunk, and each a hundred times the pairs.
+    for place, other in zip(row.split(MAX_PAIRS), item.split(MAX_PAIRS), strict=True):
+        model = (users[user[place]] * items[other]).sum(dim=1, keepdim=True)
+        heads = recommender.head_list()
+        parts = [head.pair_parts(history, place, other) for head in heads]
+        tables.append(torch.cat([model, *parts], dim=1))
+    return torch.cat(tables)
