@@ -172,6 +172,8 @@ def fit(
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
             "monitor": monitor,
+            # Scores of other users say nothing of the best epoch so far.
+            "num_eval_users": num_eval_users,
             "seed": seed,
             "model": type(recommender).__name__,
         }
