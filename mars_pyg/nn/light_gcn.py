@@ -270,7 +270,9 @@ class LightGCN(Recommender):
 def _weighted_square(table: Tensor, index: Tensor) -> Tensor:
     """The sum of the squares of the rows ``index`` of a table."""
     count = torch.bincount(index, minlength=table.size(0)).to(table.dtype)
-    return count @ table.square().sum(dim=1)
+    # The sum of a large batch is beyond float16, and a count is rounded in bfloat16.
+    with torch.autocast(table.device.type, enabled=False):
+        return count @ table.square().sum(dim=1)
 
 
 class BPR(LightGCN):

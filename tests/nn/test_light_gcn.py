@@ -7,6 +7,7 @@ from torch_geometric.nn import LightGCN as PyGLightGCN
 from torch_geometric.utils import to_undirected
 
 from mars_pyg import BPR, LightGCN, SyntheticFactorDataset
+from mars_pyg.nn.light_gcn import _weighted_square
 from mars_pyg.nn.light_gcn_propagation import propagate_layers
 
 INTERACTS = ("user", "interacts", "item")
@@ -158,3 +159,13 @@ def test_nothing_to_drop() -> None:
     model = LightGCN(data, 4, edge_dropout=0.5)
     model.start_epoch(torch.Generator())
     assert model()[1].shape == (3, 4)
+
+
+def test_the_regularisation_of_a_large_batch_fits_half_precision() -> None:
+    table = torch.ones(2, 8, requires_grad=True)
+    index = torch.zeros(70_000, dtype=torch.int64)
+    with torch.autocast("cpu", dtype=torch.float16):
+        square = _weighted_square(table, index)
+    (gradient,) = torch.autograd.grad(square, table)
+    assert square.item() == 560_000
+    assert gradient[0].tolist() == [140_000] * 8
