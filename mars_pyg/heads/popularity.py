@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from mars_pyg.heads.score_head import ScoreHead
+from mars_pyg.kernels.precision import sum_dtype
 from mars_pyg.user_items import UserItems
 
 
@@ -37,7 +38,7 @@ class Popularity(ScoreHead):
 
     def score(self, history: UserItems) -> Tensor:
         """The same scores for each user; see :class:`ScoreHead`."""
-        return (self._log_count() * self.weight).expand(history.num_users, -1)
+        return (self._log(self.count) * self.weight).expand(history.num_users, -1)
 
     def pair_parts(
         self,
@@ -50,7 +51,7 @@ class Popularity(ScoreHead):
         count = self.count[item]
         if leave_out is not None:
             count = count - leave_out.to(count.dtype)
-        return count.to(self.weight.dtype).log1p().view(-1, 1)
+        return self._log(count).view(-1, 1)
 
     def add_items(self, data: HeteroData, quantile: float = 0.5) -> Self:
         """A head for more items; see :class:`ScoreHead`.
@@ -74,5 +75,7 @@ class Popularity(ScoreHead):
         """A head for some of the items; see :class:`ScoreHead`."""
         return self._like(type(self)(data))
 
-    def _log_count(self) -> Tensor:
-        return self.count.to(self.weight.dtype).log1p()
+    def _log(self, count: Tensor) -> Tensor:
+        # A count can be beyond float16.
+        dtype = self.weight.dtype
+        return count.to(sum_dtype(dtype)).log1p().to(dtype)
