@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import torch
 from torch import Tensor
@@ -68,6 +68,8 @@ class ScoreOffset:
         if not scale >= 0:
             raise ValueError(f"'scale' must not be negative (got {scale})")
         self.scale = scale
+        # Scores stay on the CPU, wherever the graph is.
+        data = copy(data).cpu()
         self.history = UserItems.from_data(data, "train")
         generator = torch.Generator().manual_seed(seed)
         num_users = self.history.num_users

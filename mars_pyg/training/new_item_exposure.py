@@ -61,7 +61,7 @@ def fit_new_item_weight(
     generator = torch.Generator().manual_seed(seed)
     known = take_items(data, torch.arange(recommender.num_items))
     train = UserItems.from_data(known, "train")
-    popularity = torch.bincount(train.item, minlength=train.num_items)
+    popularity = torch.bincount(train.item, minlength=train.num_items).cpu()
     drawn = _draw(data, popularity, generator)
     rest = torch.ones(recommender.num_items, dtype=torch.bool)
     rest[drawn] = False

@@ -20,6 +20,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.factors.schema import SEPARATOR
 from mars_pyg.features.text import TFIDF, text_features
+from mars_pyg.names import names_of
 from mars_pyg.tables import row_of
 from mars_pyg.transforms.item_rows import append_rows
 
@@ -63,6 +64,7 @@ class AddItems(BaseTransform):
     Raises:
         DataError: If an id is missing or there already, a column or a value unknown,
             or a feature does not fit.
+        TypeError: If ``open_factors`` is one name.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class AddItems(BaseTransform):
         self.items = pd.DataFrame(items, dtype=object).reset_index(drop=True)
         self.features = dict(features or {})
         self.modality = modality
-        self.open_factors = None if open_factors is None else list(open_factors)
+        self.open_factors = None
+        if open_factors is not None:
+            self.open_factors = names_of("open_factors", open_factors)
         self.text_model = text_model
 
     def forward(self, data: HeteroData) -> HeteroData:

@@ -46,6 +46,14 @@ def make_triplets(data: HeteroData) -> tuple[Tensor, Tensor, Tensor]:
     return user, positive, torch.tensor(negative)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_of_a_graph_on_a_gpu(data: HeteroData) -> None:
+    heads, triplets = make_heads(data), make_triplets(data)
+    wanted = ScoreOffset(data, heads, num_folds=FOLDS)(*triplets)
+    offset = ScoreOffset(data.clone().cuda(), heads, num_folds=FOLDS)
+    torch.testing.assert_close(offset(*triplets), wanted)
+
+
 def test_as_one_triplet_at_a_time(data: HeteroData) -> None:
     affinity, ease, popularity = heads = make_heads(data)
     offset = ScoreOffset(data, heads, 0.5, FOLDS)

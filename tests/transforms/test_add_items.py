@@ -133,6 +133,11 @@ def test_what_does_not_fit_is_refused(
     assert data["value"].name == before["value"].name
 
 
+def test_one_open_factor_is_not_taken_letter_by_letter() -> None:
+    with pytest.raises(TypeError, match=r"'open_factors'.*\['brand'\]"):
+        AddItems([{"id": "c"}], open_factors="brand")
+
+
 def test_what_items_have_besides_is_refused(data: HeteroData) -> None:
     data["item"].price = torch.ones(2)
     with pytest.raises(DataError, match="field 'price'"):
