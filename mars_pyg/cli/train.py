@@ -63,10 +63,9 @@ def train(
         if of_run and flags.get("heads") is not None:
             # What the run says of heads that it is to do without is of no use.
             kept = ["heads", *make_config({"heads": flags["heads"]}).head_names]
-            unused = {
-                x for x in HeadOptions.model_fields if x.split("_")[0] not in kept
-            }
-            keys = {name: value for name, value in keys.items() if name not in unused}
+            for name in HeadOptions.model_fields:
+                if name.split("_")[0] not in kept:
+                    keys.pop(name, None)
         keys |= {name: value for name, value in flags.items() if value is not None}
         settings = make_config(keys, config)
     except DataError as error:

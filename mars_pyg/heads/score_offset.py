@@ -158,5 +158,5 @@ def _solve(data: HeteroData, kept: Tensor, head: EASE) -> EASE:
         if (edge_type[0], edge_type[2]) == ("item", "value"):
             part[edge_type].edge_index = edges_of(data[edge_type])
     edges = split_edges(data, "train")
-    part[INTERACTS].edge_index = edges[:, kept.to(edges.device)[edges[0]]]
+    part[INTERACTS].edge_index = edges[:, kept[edges[0]]]
     return head.refit(part)
