@@ -20,6 +20,22 @@ MAX_CACHED = 2**25
 MAX_NEAR = 2**20
 
 
+def column_blocks(num_columns: int) -> list[tuple[int, int]]:
+    """Cut columns into blocks of 64, and the rest into powers of two.
+
+    Returns:
+        The first column and the width of each block.
+    """
+    blocks, start, width = [], 0, 64
+    while start < num_columns:
+        if start + width <= num_columns:
+            blocks.append((start, width))
+            start += width
+        else:
+            width //= 2
+    return blocks
+
+
 def _array(tensor: Tensor) -> np.ndarray:
     """A tensor as a contiguous array; bfloat16 as its bits."""
     tensor = tensor.detach().contiguous()
@@ -68,9 +84,9 @@ class _Graph:
         self.weight, self.weight_t = _optional(weight), _optional(weight_t)
         self.factor, self.inverse_count, slots = map(_array, (factor, *rest))
         self.num_values, self.num_columns = len(self.factor), x.shape[1]
+        self.blocks = column_blocks(self.num_columns)
         self.with_slot = np.flatnonzero(slots >= 0)
         self.slot = None if len(self.with_slot) == self.num_values else slots
-        self.blocks = kernels.column_blocks(self.num_columns)
         threads = num_threads(len(self.col) * self.num_columns)
         self.items = balanced(self.ptr, threads)
         self.values = balanced(self.ptr_t, threads)

@@ -2,9 +2,9 @@
 
 LLVM does not keep a row in registers across a loop over an item's values, as it can't
 know that no two arrays overlap. So rows are loaded, combined and stored as vectors of a
-fixed ``width``, which is 64 columns wherever there are so many; see
-:func:`column_blocks`. Each kernel handles the items, or rows, from ``low`` to ``high``
-and the columns from ``column`` on, and is compiled once for each width and dtype.
+fixed ``width``, a power of two. Each kernel handles the items, or rows, from ``low`` to
+``high`` and the columns from ``column`` on, and is compiled once for each width and
+dtype.
 
 bfloat16 is read as ``uint16``, the upper half of a float32, and summed in float32.
 """
@@ -24,26 +24,9 @@ from mars_pyg.kernels.numba_loops import compiled_loop
 
 #: Bytes.
 CACHE_LINE = 64
-#: Rows in no order are fetched so many entries before they are read.
-AHEAD = 32
-#: A division by zero is infinite.
-OPTIONS: dict[str, Any] = {"error_model": "numpy"}
-
-
-def column_blocks(num_columns: int) -> list[tuple[int, int]]:
-    """Cut columns into blocks of 64, and the rest into powers of two.
-
-    Returns:
-        The first column and the width of each block.
-    """
-    blocks, start, width = [], 0, 64
-    while start < num_columns:
-        if start + width <= num_columns:
-            blocks.append((start, width))
-            start += width
-        else:
-            width //= 2
-    return blocks
+#: Rows in no order are fetched so many entries before they are read, and rows in order
+#: so many rows: where a page of memory ends, the processor does not look ahead itself.
+AHEAD, ROWS_AHEAD = 32, 16
 
 
 class Vector(types.Type):
@@ -69,17 +52,65 @@ def _vector(width: types.Type, array: types.Array) -> Vector:
 
 
 def _pointer(
-    context: Any, builder: Any, kind: types.Array, array: Any, row: Any, column: Any
+    context: Any, builder: Any, signature: Any, args: Any, first: int = 0
 ) -> Any:
-    """The address of an entry of a C-contiguous matrix."""
-    struct = context.make_array(kind)(context, builder, array)
+    """The address of an entry of a C-contiguous matrix.
+
+    Matrix, row and column are arguments in this order, from the ``first`` on.
+    """
+    matrix, *places = range(first, first + 3)
+    struct = context.make_array(signature.args[matrix])(context, builder, args[matrix])
     num_columns = cgutils.unpack_tuple(builder, struct.shape, 2)[1]
+    row, column = (
+        context.cast(builder, args[i], signature.args[i], types.intp) for i in places
+    )
     offset = builder.add(builder.mul(row, num_columns), column)
     return builder.gep(struct.data, [offset])
 
 
 def _constant(number: ir.Type, value: float, width: int) -> Any:
     return ir.Constant(ir.VectorType(number, width), [value] * width)
+
+
+@intrinsic
+def _at(typing: Any, array: Any, index: Any) -> tuple[Any, Callable]:
+    """An entry of a vector, whose index is known not to be negative.
+
+    numba asks of each signed index whether it counts from the end, which takes as long
+    as a part of a row.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        struct = context.make_array(array)(context, builder, args[0])
+        place = context.cast(builder, args[1], index, types.intp)
+        return builder.load(builder.gep(struct.data, [place]))
+
+    return array.dtype(array, index), generate
+
+
+@intrinsic
+def _matrix_at(typing: Any, array: Any, row: Any, column: Any) -> tuple[Any, Callable]:
+    """An entry of a C-contiguous matrix, whose indices are not negative either."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(context, builder, signature, args))
+
+    return array.dtype(array, row, column), generate
+
+
+@intrinsic
+def _add_at(
+    typing: Any, array: Any, row: Any, column: Any, number: Any
+) -> tuple[Any, Callable]:
+    """Add a number to such an entry."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature, args)
+        value = context.cast(builder, args[3], number, array.dtype)
+        builder.store(builder.fadd(builder.load(pointer), value), pointer)
+        return context.get_dummy_value()
+
+    return types.void(array, row, column, number), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -90,7 +121,7 @@ def _load(
     result = _vector(width, array)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, *args[1:])
+        pointer = _pointer(context, builder, signature, args, 1)
         vector = context.get_value_type(result)
         if array.dtype != types.uint16:
             pointer = builder.bitcast(pointer, vector.as_pointer())
@@ -116,7 +147,7 @@ def _store(
     """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, array, *args[1:4])
+        pointer = _pointer(context, builder, signature, args, 1)
         value = args[4]
         if array.dtype == types.uint16:
             word = ir.IntType(32)
@@ -159,7 +190,8 @@ def _fetch(
         address = byte.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [address, word, word, word])
         fetch = builder.module.declare_intrinsic("llvm.prefetch", [address], kind)
-        pointer = builder.bitcast(_pointer(context, builder, array, *args[1:]), address)
+        pointer = _pointer(context, builder, signature, args, 1)
+        pointer = builder.bitcast(pointer, address)
         # To be read, in the second level, as data.
         options = [word(0), word(2), word(1)]
         size = width.literal_value * array.dtype.bitwidth // 8
@@ -245,19 +277,21 @@ def _dot(typing: Any, left: Any, right: Any) -> tuple[Any, Callable]:
 def add_items(width: int) -> Callable:
     """Add each item's row to the rows of those of its values that have a slot."""
 
-    @compiled_loop(**OPTIONS)
+    @compiled_loop()
     def kernel(low, high, column, x, ptr, col, weight, slot, total):  # type: ignore[no-untyped-def]
+        last = len(x) - 1
         for item in range(low, high):
+            _fetch(width, x, min(item + ROWS_AHEAD, last), column)
             row = _load(width, x, item, column)
-            for entry in range(ptr[item], ptr[item + 1]):
-                value = col[entry]
-                place = value if slot is None else slot[value]
+            for entry in range(_at(ptr, item), _at(ptr, item + 1)):
+                value = _at(col, entry)
+                place = value if slot is None else _at(slot, value)
                 if place >= 0:
                     old = _load(width, total, place, column)
                     if weight is None:
                         new = _add(old, row)
                     else:
-                        new = _add_scaled(old, weight[entry], row)
+                        new = _add_scaled(old, _at(weight, entry), row)
                     _store(False, total, place, column, new)
 
     return kernel
@@ -267,18 +301,18 @@ def add_items(width: int) -> Callable:
 def gather_items(width: int, stream: bool = False) -> Callable:
     """Add up the items of each value without a slot, and scale the sum."""
 
-    @compiled_loop(**OPTIONS)
+    @compiled_loop()
     def kernel(low, high, column, x, ptr, row, weight, slot, scale, out):  # type: ignore[no-untyped-def]
         last = len(row) - 1
         for value in range(low, high):
-            if slot[value] < 0:
+            if _at(slot, value) < 0:
                 total = _zeros(width, out)
-                for entry in range(ptr[value], ptr[value + 1]):
-                    _fetch(width, x, row[min(entry + AHEAD, last)], column)
-                    factor = scale[value]
+                for entry in range(_at(ptr, value), _at(ptr, value + 1)):
+                    _fetch(width, x, _at(row, min(entry + AHEAD, last)), column)
+                    factor = _at(scale, value)
                     if weight is not None:
-                        factor *= weight[entry]
-                    part = _load(width, x, row[entry], column)
+                        factor *= _at(weight, entry)
+                    part = _load(width, x, _at(row, entry), column)
                     total = _add_scaled(total, factor, part)
                 _store(stream, out, value, column, total)
 
@@ -293,7 +327,7 @@ def gather_gradients(width: int, stream: bool = False) -> Callable:
     an item has several values.
     """
 
-    @compiled_loop(**OPTIONS)
+    @compiled_loop()
     def kernel(  # type: ignore[no-untyped-def]
         low,
         high,
@@ -313,21 +347,21 @@ def gather_gradients(width: int, stream: bool = False) -> Callable:
     ):
         last = len(row) - 1
         for value in range(low, high):
-            if slot[value] < 0:
+            if _at(slot, value) < 0:
                 total = _zeros(width, mean)
                 own = _load(width, mean, value, column)
-                factor = position[value]
-                for entry in range(ptr[value], ptr[value + 1]):
-                    ahead = row[min(entry + AHEAD, last)]
+                factor = _at(position, value)
+                for entry in range(_at(ptr, value), _at(ptr, value + 1)):
+                    ahead = _at(row, min(entry + AHEAD, last))
                     _fetch(width, gradient, ahead, column)
                     _fetch(1, gate, ahead, factor)
-                    item, place = row[entry], perm[entry]
+                    item, place = _at(row, entry), _at(perm, entry)
                     part = _load(width, gradient, item, column)
                     product = _dot(part, own)
-                    gated = scale[value] * gate[item, factor]
+                    gated = _at(scale, value) * _matrix_at(gate, item, factor)
                     if weight is not None:
-                        product *= weight[entry]
-                        gated *= weight[entry]
+                        product *= _at(weight, entry)
+                        gated *= _at(weight, entry)
                     entry_gradient[place] += product
                     total = _add_scaled(total, gated, part)
                 if out is not None:
@@ -336,12 +370,13 @@ def gather_gradients(width: int, stream: bool = False) -> Callable:
     return kernel
 
 
-@compiled_loop(**OPTIONS)
+@compiled_loop()
 def add_entries(low, high, ptr, col, position, entry_gradient, gate_gradient):  # type: ignore[no-untyped-def]
     """Add the gradients of each item's entries to those of its gate."""
     for item in range(low, high):
-        for entry in range(ptr[item], ptr[item + 1]):
-            gate_gradient[item, position[col[entry]]] += entry_gradient[entry]
+        for entry in range(_at(ptr, item), _at(ptr, item + 1)):
+            factor = _at(position, _at(col, entry))
+            _add_at(gate_gradient, item, factor, _at(entry_gradient, entry))
 
 
 @cache
@@ -351,7 +386,7 @@ def read_values(width: int, stream: bool = False, fetch: bool = False) -> Callab
     Rows of values that are too many for the caches are fetched before they are read.
     """
 
-    @compiled_loop(**OPTIONS)
+    @compiled_loop()
     def kernel(  # type: ignore[no-untyped-def]
         low, high, column, mean, ptr, col, weight, gate, position, structure, out
     ):
@@ -360,21 +395,21 @@ def read_values(width: int, stream: bool = False, fetch: bool = False) -> Callab
             total = _zeros(width, mean)
             if structure is not None:
                 part = _load(width, structure, item, column)
-                total = _add_scaled(total, gate[item, 0], part)
-            for entry in range(ptr[item], ptr[item + 1]):
+                total = _add_scaled(total, _matrix_at(gate, item, 0), part)
+            for entry in range(_at(ptr, item), _at(ptr, item + 1)):
                 if fetch:
-                    _fetch(width, mean, col[min(entry + AHEAD, last)], column)
-                value = col[entry]
+                    _fetch(width, mean, _at(col, min(entry + AHEAD, last)), column)
+                value = _at(col, entry)
                 part = _load(width, mean, value, column)
                 if gate is None:
                     if weight is None:
                         total = _add(total, part)
                     else:
-                        total = _add_scaled(total, weight[entry], part)
+                        total = _add_scaled(total, _at(weight, entry), part)
                 else:
-                    scale = gate[item, position[value]]
+                    scale = _matrix_at(gate, item, _at(position, value))
                     if weight is not None:
-                        scale *= weight[entry]
+                        scale *= _at(weight, entry)
                     total = _add_scaled(total, scale, part)
             _store(stream, out, item, column, total)
 
@@ -385,7 +420,7 @@ def read_values(width: int, stream: bool = False, fetch: bool = False) -> Callab
 def add_gradients(width: int, stream: bool = False) -> Callable:
     """The gradients of the means of values with a slot, and of their items' gates."""
 
-    @compiled_loop(**OPTIONS)
+    @compiled_loop()
     def kernel(  # type: ignore[no-untyped-def]
         low,
         high,
@@ -403,24 +438,32 @@ def add_gradients(width: int, stream: bool = False) -> Callable:
         structure_gradient,
         total,
     ):
+        last = len(gradient) - 1
         for item in range(low, high):
+            ahead = min(item + ROWS_AHEAD, last)
+            _fetch(width, gradient, ahead, column)
+            for factor in range(0, gate.shape[1], 16):
+                _fetch(1, gate, ahead, factor)
+                _fetch(1, gate_gradient, ahead, factor)
             row = _load(width, gradient, item, column)
             if structure is not None:
                 part = _load(width, structure, item, column)
-                gate_gradient[item, 0] += _dot(row, part)
-                scaled = _add_scaled(_zeros(width, total), gate[item, 0], row)
+                _add_at(gate_gradient, item, 0, _dot(row, part))
+                scaled = _add_scaled(
+                    _zeros(width, total), _matrix_at(gate, item, 0), row
+                )
                 _store(stream, structure_gradient, item, column, scaled)
-            for entry in range(ptr[item], ptr[item + 1]):
-                value = col[entry]
-                place = value if slot is None else slot[value]
+            for entry in range(_at(ptr, item), _at(ptr, item + 1)):
+                value = _at(col, entry)
+                place = value if slot is None else _at(slot, value)
                 if place >= 0:
-                    factor = position[value]
+                    factor = _at(position, value)
                     product = _dot(row, _load(width, mean, value, column))
-                    scale = gate[item, factor]
+                    scale = _matrix_at(gate, item, factor)
                     if weight is not None:
-                        product *= weight[entry]
-                        scale *= weight[entry]
-                    gate_gradient[item, factor] += product
+                        product *= _at(weight, entry)
+                        scale *= _at(weight, entry)
+                    _add_at(gate_gradient, item, factor, product)
                     old = _load(width, total, place, column)
                     _store(False, total, place, column, _add_scaled(old, scale, row))
 
