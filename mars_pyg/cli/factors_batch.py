@@ -152,7 +152,7 @@ def collect(
     settings = make_settings(flags)
     folder = items.parent / "factors" if output is None else output
     if not overwrite:
-        check_origin(folder, FactorSchema.read(schema).modality)
+        check_origin(folder, FactorSchema.read(schema))
     reasoner = settings.reasoner(items, schema, store)
     if not reasoner.store.is_file():
         raise DataError(

@@ -172,7 +172,7 @@ def assign(
     settings = make_settings(flags)
     folder = items.parent / "factors" if output is None else output
     if not overwrite:
-        check_origin(folder, FactorSchema.read(schema).modality)
+        check_origin(folder, FactorSchema.read(schema))
     reasoner = settings.reasoner(items, schema, store)
     catalogue = settings.catalogue(items)
     reasoner.schema.check_id_column(catalogue.id_column)

@@ -70,8 +70,11 @@ def report(
         config = make_config({"dataset": dataset, "root": root, **keys})
     except DataError as error:
         raise typer.BadParameter(str(error)) from None
+    from mars_pyg.factors.report_plot import check_plot, plot_report
     from mars_pyg.runs import load_dataset
 
+    if plot is not None:
+        check_plot(plot)
     data = load_dataset(config)[0]
     profiles = profiles_of(data, modality)
     agreement = None
@@ -92,8 +95,6 @@ def report(
             temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
         print(f"written: {json_file}", file=sys.stderr)
     if plot is not None:
-        from mars_pyg.factors.report_plot import plot_report
-
         plot_report(result, plot)
         print(f"drawn: {plot}", file=sys.stderr)
 

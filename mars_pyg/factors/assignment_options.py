@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mars_pyg.factors.option_bounds import check_least
+
 
 @dataclass(frozen=True)
 class AssignmentOptions:
@@ -20,6 +22,9 @@ class AssignmentOptions:
         image_size: Longest side of pictures in pixels. (default: :obj:`512`)
         num_examples: Number of assigned items that are shown as examples.
             (default: :obj:`0`)
+
+    Raises:
+        ValueError: If one is too small.
     """
 
     concurrency: int = 16
@@ -28,6 +33,17 @@ class AssignmentOptions:
     max_output_tokens: int | None = None
     image_size: int = 512
     num_examples: int = 0
+
+    def __post_init__(self) -> None:
+        check_least(
+            self,
+            concurrency=1,
+            max_reasks=0,
+            max_cost=0,
+            max_output_tokens=1,
+            image_size=1,
+            num_examples=0,
+        )
 
 
 @dataclass

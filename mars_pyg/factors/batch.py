@@ -21,6 +21,7 @@ from mars_pyg.factors.client import (
 )
 from mars_pyg.factors.content import ItemContent
 from mars_pyg.factors.images import PictureError, load_picture
+from mars_pyg.factors.option_bounds import check_least
 from mars_pyg.factors.planning import AssignmentPlan, Group, item_codes
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.records import Received
@@ -48,6 +49,9 @@ class BatchOptions:
         max_output_tokens: Limit of an answer's tokens; :obj:`None` for twice what the
             longest answer needs. (default: :obj:`None`)
         image_size: Longest side of pictures in pixels. (default: :obj:`512`)
+
+    Raises:
+        ValueError: If one is too small.
     """
 
     max_requests: int = 50_000
@@ -55,6 +59,16 @@ class BatchOptions:
     max_cost: float | None = None
     max_output_tokens: int | None = None
     image_size: int = 512
+
+    def __post_init__(self) -> None:
+        check_least(
+            self,
+            max_requests=1,
+            max_bytes=1,
+            max_cost=0,
+            max_output_tokens=1,
+            image_size=1,
+        )
 
 
 class BatchSubmitter:
@@ -189,11 +203,9 @@ class BatchSubmitter:
             pairs = ((contents[key], numbers) for key, numbers in claimed.items())
             requests: list[BatchRequest] = []
             reserved, written = 0.0, 0
-            made = [
-                entry
-                for group in self.plan.group(pairs)
-                if (entry := self._make(f"{name}-{next(number)}", group)) is not None
-            ]
+            names = (f"{name}-{place}" for place in number)
+            room = self.options.max_bytes - size
+            made, rest = self._make_fitting(names, self.plan.group(pairs), room, count)
             for request, line, cost in self._affordable(made):
                 stream.write(line)
                 requests.append(request)
@@ -203,6 +215,8 @@ class BatchSubmitter:
             self.batches.add(name, requests, reserved, held)
             self._unclaim(name, claimed, requests)
             size, count = size + written, count + len(requests)
+            if rest and not self.stopped:
+                return rest
             following = None if self.stopped else next(groups, None)
             # A chunk that may come is as long as this one.
             full = size + 1.5 * written > self.options.max_bytes
@@ -237,6 +251,25 @@ class BatchSubmitter:
         number = sum(1 for _ in held)
         self.stopped = number < len(made)
         return made[:number]
+
+    def _make_fitting(
+        self, names: Iterator[str], groups: Iterable[Group], room: int, count: int
+    ) -> tuple[list[_Made], list[Group]]:
+        """Make requests while there is room, and tell for what there is none.
+
+        The first request of a batch, which has ``count`` so far, always has it.
+        """
+        made: list[_Made] = []
+        iterator = iter(groups)
+        for group in iterator:
+            entry = self._make(next(names), group)
+            if entry is None:
+                continue
+            room -= len(entry[1])
+            if room < 0 and (made or count):
+                return made, [group, *iterator]
+            made.append(entry)
+        return made, []
 
     def _make(self, custom_id: str, group: Group) -> _Made | None:
         """Make a request, its line, and what it may cost."""

@@ -22,6 +22,7 @@ from mars_pyg.factors.client import ChatClient, ServiceError
 from mars_pyg.factors.content import CatalogueContents, ItemContent
 from mars_pyg.factors.document_asking import DocumentAsker
 from mars_pyg.factors.images import PictureError, load_picture
+from mars_pyg.factors.option_bounds import check_least
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.prompts import (
     induction_messages,
@@ -53,6 +54,9 @@ class InductionOptions:
         image_size: Longest side of pictures in pixels. (default: :obj:`512`)
         max_cost: What all requests on the store may cost, those of earlier
             runs included; :obj:`None` for no limit. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If one is too small.
     """
 
     num_samples: int = 10
@@ -64,6 +68,18 @@ class InductionOptions:
     concurrency: int = 8
     image_size: int = 512
     max_cost: float | None = None
+
+    def __post_init__(self) -> None:
+        check_least(
+            self,
+            num_samples=1,
+            sample_size=1,
+            num_factors=1,
+            max_values=1,
+            concurrency=1,
+            image_size=1,
+            max_cost=0,
+        )
 
 
 @dataclass

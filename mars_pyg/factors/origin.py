@@ -11,16 +11,17 @@ from mars_pyg.factors.profile_folder import PROVENANCE, SCHEMA, profile_tables
 from mars_pyg.factors.schema import SEPARATOR, FactorSchema
 
 
-def check_origin(folder: Path, modality: str) -> None:
-    """Refuse to replace profiles that could not be made again out of a store.
+def check_origin(folder: Path, schema: FactorSchema) -> None:
+    """Refuse to replace profiles, or a schema, that could not be made again.
 
     Args:
         folder: The folder that profiles are to be written to.
-        modality: The modality of these.
+        schema: The schema of these.
 
     Raises:
         DataError: If those that are there are of another modality, were not made by a
-            language model, or have been changed since.
+            language model, or have been changed since; or if there is another schema
+            and no profiles yet.
     """
     tables = profile_tables(folder)
     # Only the table that is written can be one that was.
@@ -34,17 +35,24 @@ def check_origin(folder: Path, modality: str) -> None:
                 mend=mend,
                 file=table,
             )
-    if not tables:
-        return
     if (folder / SCHEMA).is_file():
-        there = FactorSchema.read(folder / SCHEMA).modality
-        if there != modality:
+        there = FactorSchema.read(folder / SCHEMA)
+        if not tables and there.version != schema.version:
             raise DataError(
-                f"there are profiles of the modality {there!r} already",
-                mend=f"write those of {modality!r} beside them, with --output "
-                f"{folder / modality}, or give --overwrite to replace them",
+                "there is another schema already, of which there are no profiles yet",
+                mend="assign the values of that one, or give --overwrite to replace "
+                "it, or another --output",
+                file=folder / SCHEMA,
+            )
+        if there.modality != schema.modality:
+            raise DataError(
+                f"there are profiles of the modality {there.modality!r} already",
+                mend=f"write those of {schema.modality!r} beside them, with --output "
+                f"{folder / schema.modality}, or give --overwrite to replace them",
                 file=tables[0],
             )
+    if not tables:
+        return
     try:
         changed = _first_change(tables[0], folder / PROVENANCE)
     # A spreadsheet may have written it in another encoding or form.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,31 @@ NUM_VALUES = 14
 NUM_CONFUSED = 8
 
 
+def check_plot(path: str | PathLike[str]) -> None:
+    """Refuse to draw on a file, before there is a report.
+
+    Args:
+        path: The file to write; see :func:`plot_report`.
+
+    Raises:
+        DataError: If matplotlib is missing or does not know the kind of file.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError as error:
+        raise DataError(
+            "plots need matplotlib", mend="pip install 'mars-pyg[plot]'", file=path
+        ) from error
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise DataError(
+            f"the plots cannot be drawn: {Path(path).suffix!r} is no known kind of "
+            "picture",
+            mend="end the name of the file in .png, .pdf or .svg",
+            file=path,
+        )
+
+
 def plot_report(report: FactorReport, path: str | PathLike[str]) -> None:
     """Draw a report on one page.
 
@@ -37,13 +63,10 @@ def plot_report(report: FactorReport, path: str | PathLike[str]) -> None:
     Raises:
         DataError: If matplotlib is missing or does not know the kind of file.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DataError(
-            "plots need matplotlib", mend="pip install 'mars-pyg[plot]'", file=path
-        ) from error
+    check_plot(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     columns = 2 if report.agreement is None else 3
     # Without pyplot there is no state and no window.
     figure = Figure(figsize=(5.6 * columns, 9), layout="constrained")
@@ -62,15 +85,8 @@ def plot_report(report: FactorReport, path: str | PathLike[str]) -> None:
     if report.agreement is not None:
         _plot_kappa(axes[0, 2], report)
         _plot_confusion(axes[1, 2], report)
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=150)
-    except ValueError as error:
-        raise DataError(
-            f"the plots cannot be drawn: {error}",
-            mend="end the name of the file in .png, .pdf or .svg",
-            file=path,
-        ) from error
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _plot_lift(axes: Axes, factors: list[FactorWorth], report: FactorReport) -> None:

@@ -248,6 +248,15 @@ def test_profiles_of_another_modality_or_changed_by_hand_stay(
 ) -> None:
     schema, folder = induce(run, items), items.parent / "factors"
     assign = ["factors", "assign", str(items), "--id-column=item"]
+    # Another schema may be edited by hand, or paid for.
+    folder.mkdir(exist_ok=True)
+    edited = folder / "schema.json"
+    content = json.loads(schema.read_text())
+    edited.write_text(json.dumps({**content, "factors": content["factors"][:1]}))
+    status, _, err = run(*assign, f"--schema={schema}")
+    assert (status, "there is another schema already" in err) == (1, True)
+    assert len(json.loads(edited.read_text())["factors"]) == 1
+    edited.unlink()
     assert run(*assign, f"--schema={schema}")[0] == 0
     table = folder / "profiles.tsv"
     text = table.read_text()

@@ -140,3 +140,6 @@ def test_report_draws(run: Run, shop: Path, tmp_path: Path) -> None:
     status, _, _ = run("factors", "report", "--dataset=shop", "--plot=page.png")
     assert status == 0
     assert (tmp_path / "page.png").stat().st_size > 10_000
+    # A kind that is not known is refused before the report, not after it.
+    status, out, err = run("factors", "report", "--dataset=shop", "--plot=page.xyz")
+    assert (status, out, "'.xyz' is no known kind of picture" in err) == (1, "", True)

@@ -22,6 +22,7 @@ from loopback_runs import (
 )
 from loopback_server import LoopbackServer
 
+from mars_pyg.factors.assignment_options import AssignmentOptions
 from mars_pyg.factors.batch import BatchOptions, BatchSubmitter
 from mars_pyg.factors.batch_collect import BatchCollector, BatchStatus, Collected
 from mars_pyg.factors.batch_store import BatchRow
@@ -29,6 +30,7 @@ from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ServiceError
 from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.estimate import estimate
+from mars_pyg.factors.induction import InductionOptions
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.records import Received
@@ -116,6 +118,40 @@ def test_submit_and_collect(tmp_path: Path, items_per_request: int) -> None:
         assert set(server.counts.told.values()) == {1}
     assert stored_values(store, catalogue) == expected_values(50)
     assert not list(Path(f"{store}.batches").iterdir())
+
+
+@pytest.mark.parametrize("items_per_request", [1, 3])
+def test_no_file_is_longer_than_it_may_be(
+    tmp_path: Path, items_per_request: int
+) -> None:
+    """Nor is a request left out, but for one that is too long for any file."""
+    catalogue, most = make_catalogue(20), 9_000
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        rows = submit(
+            tmp_path / "s", server.url, catalogue, items_per_request, max_bytes=most
+        )
+        files = server.batches.files.values()
+        assert len(files) == len(rows) > 2
+        assert all(len(file) <= most for file in files)
+        assert collect(tmp_path / "s", server.url).batches == len(rows)
+        rows = submit(tmp_path / "t", server.url, make_catalogue(3), max_bytes=1)
+        assert [row.requests for row in rows] == [1, 1, 1]
+    assert stored_values(tmp_path / "s", catalogue) == expected_values(20)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        (AssignmentOptions, "concurrency"),
+        (InductionOptions, "concurrency"),
+        (BatchOptions, "max_requests"),
+    ],
+)
+def test_no_option_is_too_small(kind: type, option: str) -> None:
+    """A run without a worker would never end."""
+    with pytest.raises(ValueError, match=f"'{option}' must be at least 1"):
+        kind(**{option: 0})
 
 
 def test_what_a_batch_does_not_answer_is_asked_again(tmp_path: Path) -> None:

@@ -293,4 +293,4 @@ def test_spellings_of_a_value_are_one(tmp_path: Path) -> None:
     assert reasoner.profiles(catalogue).value_names[-1] == "Caf\u00e9"
     assert len(set(reasoner.profiles(catalogue).value_index.tolist())) == 1
     reasoner.write(catalogue, tmp_path / "factors", "id")
-    check_origin(tmp_path / "factors", "text")  # raises nothing
+    check_origin(tmp_path / "factors", reasoner.schema)  # raises nothing
