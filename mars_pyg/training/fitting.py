@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import logging
 import signal
 import statistics
@@ -176,6 +177,7 @@ def fit(
             "num_eval_users": num_eval_users,
             "seed": seed,
             "model": type(recommender).__name__,
+            "arguments": _arguments(recommender),
         }
         epochs = _check_resumed(last, recommender, settings) if resume else 0
         if epochs > max_epochs:
@@ -275,6 +277,20 @@ def _write_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _arguments(recommender: Recommender) -> dict[str, Any]:
+    """The plain arguments that a recommender was made with, if it keeps them."""
+    found: dict[str, Any] = {}
+    for module in recommender.modules():
+        kinds = type(module).__mro__ if isinstance(module, Recommender) else ()
+        for kind in kinds:
+            names = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
+            for name in names:
+                value = getattr(module, name, ())
+                if value is None or isinstance(value, bool | int | float | str):
+                    found.setdefault(name, value)
+    return found
+
+
 def _check_resumed(
     path: Path, recommender: Recommender, settings: dict[str, Any]
 ) -> int:
@@ -284,14 +300,12 @@ def _check_resumed(
     """
     checkpoint = load_tensors(path, "delete the run's folder and train anew")
     known = checkpoint.get(RunSettings.KEY, {})
-    for name, value in settings.items():
-        if name != "model" and known.get(name, value) != value:
-            raise DataError(
-                f"the run was trained with '{name}' of {known[name]!r}, not {value!r}",
-                mend="give the options that it had, or choose another folder",
-                file=path.parent,
-                field=name,
-            )
+    options = {
+        name: value
+        for name, value in settings.items()
+        if name not in ("model", "arguments")
+    }
+    _check_same(options, known, path.parent)
     prefix = "recommender."
     found = {
         name.removeprefix(prefix): list(tensor.shape)
@@ -311,8 +325,21 @@ def _check_resumed(
             "folder",
             file=path.parent,
         )
+    _check_same(settings["arguments"], known.get("arguments", {}), path.parent)
     epoch: int = checkpoint["epoch"]
     return epoch + 1
+
+
+def _check_same(options: dict[str, Any], known: dict[str, Any], folder: Path) -> None:
+    """Refuse options that are not those of a run, as far as these are known."""
+    for name, value in options.items():
+        if known.get(name, value) != value:
+            raise DataError(
+                f"the run was trained with '{name}' of {known[name]!r}, not {value!r}",
+                mend="give the options that it had, or choose another folder",
+                file=folder,
+                field=name,
+            )
 
 
 def _make_loggers(folder: Path, epochs: int) -> list[Logger]:

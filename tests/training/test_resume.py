@@ -16,6 +16,7 @@ from torch_geometric.data import HeteroData
 
 import mars_pyg.training.module as module_file
 from mars_pyg import MARS, AddItemKNN, SyntheticFactorDataset
+from mars_pyg.errors import DataError
 from mars_pyg.training import FitResult, fit
 from mars_pyg.training.callbacks import AtomicCheckpointIO
 
@@ -215,6 +216,16 @@ def _interruptible() -> Iterator[None]:
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, handler)
+
+
+def test_other_arguments_of_the_model_are_refused(
+    graph: HeteroData, tmp_path: Path
+) -> None:
+    """They have no weights that would tell."""
+    model, _, folder = train(graph, tmp_path / "run", max_epochs=2)
+    model.edge_dropout = 0.1
+    with pytest.raises(DataError, match=r"'edge_dropout' of 0\.5, not 0\.1"):
+        fit(model, graph, run_dir=folder, resume=True, **OPTIONS)
 
 
 @pytest.mark.usefixtures("_interruptible")
