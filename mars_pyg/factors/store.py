@@ -26,6 +26,8 @@ from mars_pyg.factors.schema import Factor, FactorSchema
 
 #: Seconds after which a process that gives no sign of life has lost its claims.
 LEASE = 60.0
+#: Seconds that another process may keep the file to itself.
+_TIMEOUT = 60.0
 #: What the names of owners that are batches begin with.
 BATCH = "batch-"
 
@@ -53,7 +55,7 @@ class AnswerStore:
         self.owner = uuid.uuid4().hex
         try:
             self._connection = sqlite3.connect(
-                self.path, timeout=60, isolation_level=None, check_same_thread=False
+                self.path, _TIMEOUT, isolation_level=None, check_same_thread=False
             )
             self._set_up()
         except sqlite3.DatabaseError as error:
@@ -66,7 +68,16 @@ class AnswerStore:
     def _set_up(self) -> None:
         execute = self._connection.execute
         # Readers and one writer at once; a commit is on the disk when it returns.
-        execute("PRAGMA journal_mode = WAL")
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                # Beside another process that makes the file SQLite does not wait.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
         execute("PRAGMA synchronous = FULL")
         with self.transaction():
             version = execute("PRAGMA user_version").fetchone()[0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,19 @@ def test_reservations_of_all_processes_count(tmp_path: Path) -> None:
     assert first.reserve("m", 0.2, 1.0) == (False, True)
     second.release()
     assert first.reserve("m", 0.8, 1.0) == (False, False)
+
+
+def test_a_file_that_another_process_makes_just_now(tmp_path: Path) -> None:
+    other = sqlite3.connect(
+        tmp_path / "s", isolation_level=None, check_same_thread=False
+    )
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE t (c)")
+    commit = threading.Timer(0.2, lambda: other.execute("COMMIT"))
+    commit.start()
+    AnswerStore(tmp_path / "s").close()
+    commit.join()
+    other.close()
 
 
 @pytest.mark.parametrize("content", [b"no database, but long enough for one" * 9, None])
