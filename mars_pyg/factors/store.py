@@ -99,13 +99,21 @@ class AnswerStore:
     @contextmanager
     def transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
         """Write all or nothing, alone; ``"DEFERRED"`` reads one state of the file."""
-        self._connection.execute(f"BEGIN {kind}")
         try:
+            self._connection.execute(f"BEGIN {kind}")
             yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            # Some faults, such as a full disk, end the transaction by themselves.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise DataError(
+                    f"the store cannot be used: {error}",
+                    mend="make room on its disk, or whatever it lacks, and run again",
+                    file=self.path,
+                ) from error
             raise
-        self._connection.execute("COMMIT")
 
     # Questions and answers
 

@@ -142,6 +142,17 @@ def test_a_file_that_another_process_makes_just_now(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_full_disk_is_told(store: AnswerStore) -> None:
+    received = Received(make_request(), [(A, 1, ["x" * 100_000], None)])
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DataError, match="disk is full"):
+        store.record([received])
+    store._connection.execute("PRAGMA max_page_count = 1000")
+    store.record([received])
+    assert store.answers([A], [1])[A, 1] == (["x" * 100_000], None, 1)
+
+
 @pytest.mark.parametrize("content", [b"no database, but long enough for one" * 9, None])
 def test_a_file_that_is_no_store(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "s"
