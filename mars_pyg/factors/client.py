@@ -139,6 +139,8 @@ class ChatClient:
         self.options = options
         self.limiter = RateLimiter()
         self.failures = 0
+        #: Whether the server has ever taken a connection.
+        self._is_there = False
         self._modes = list(MODES) if options.mode is None else [options.mode]
         self._limit_names: list[str | None] = [*_LIMIT_NAMES, None]
         self._settled = False
@@ -235,6 +237,12 @@ class ChatClient:
             if attempt < options.max_retries:
                 pause = backoff(attempt, options.backoff_base, options.backoff_longest)
                 await asyncio.sleep(pause if wait is None else wait + pause / 10)
+        if not self._is_there:
+            # Other requests would wait as long for what is not there.
+            raise ServiceError(
+                f"the server cannot be reached ({last}); see whether it runs, and "
+                "whether --base-url or OPENAI_BASE_URL is its address"
+            )
         raise RetriesExhaustedError(
             f"no answer after {options.max_retries + 1} attempts; the last: {last}"
         )
@@ -262,11 +270,17 @@ class ChatClient:
                 model=self.options.model, messages=[], extra_body=parameters
             )
         except openai.APIStatusError as error:
+            self._is_there = True
             self.limiter.update(error.response.headers)
             raise judge(error) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise _Transient(redact(f"{type(cause).__name__}: {cause}")) from None
+            name = type(cause).__name__
+            # By their names: what openai connects with differs with its version.
+            if name not in ("ConnectError", "ConnectTimeout"):
+                self._is_there = True
+            raise _Transient(redact(f"{name}: {cause}")) from None
+        self._is_there = True
         self.limiter.update(raw.headers)
         try:
             body = json.loads(raw.http_response.content)

@@ -53,6 +53,23 @@ def test_a_server_that_ignores_the_format(tmp_path: Path) -> None:
     assert stored_values(tmp_path / "s", make_catalogue(10)) == expected_values(10)
 
 
+def test_a_server_that_is_not_there_is_tried_by_one_request(tmp_path: Path) -> None:
+    with LoopbackServer() as server:
+        url = server.url
+    options = client_options(url, max_retries=3, backoff_longest=0.02)
+    chats: list[ChatClient] = []
+
+    async def ask() -> None:
+        chats.append(ChatClient(options))
+        await chats[0].complete([{"role": "user", "content": "?"}], {})
+
+    with pytest.raises(ServiceError, match=r"cannot be reached.*--base-url"):
+        asyncio.run(ask())
+    assert chats[0].failures == 4
+    with pytest.raises(ServiceError, match="cannot be reached"):
+        assign(tmp_path / "s", make_catalogue(40), options, concurrency=1)
+
+
 def test_a_server_that_falls_over_the_format(tmp_path: Path) -> None:
     faults = FaultPlan(script=["error_500"] * 2)
     with LoopbackServer(faults=faults) as server:
