@@ -365,17 +365,16 @@ def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
             "the package openai is missing; install mars-pyg with the extra 'llm'"
         ) from error
     base_url = options.base_url or os.environ.get("OPENAI_BASE_URL") or None
-    parts = urlsplit(base_url or "")
-    if parts.username or parts.password or parts.query:
-        # Libraries log addresses as they are.
-        raise ServiceError(
-            "the address of the server holds a user, a password or a query; keys are "
-            "read from OPENAI_API_KEY only"
-        )
+    _check_address(base_url)
     key = os.environ.get("OPENAI_API_KEY")
     if not key and base_url is None:
         raise ServiceError(
             "there is no key; set the environment variable OPENAI_API_KEY"
+        )
+    if key and not (key.isascii() and key.isprintable() and " " not in key):
+        # It cannot be sent, which would pass for a server that cannot be reached.
+        raise ServiceError(
+            "OPENAI_API_KEY holds a space, a line break or a letter that no key has"
         )
     return openai.AsyncOpenAI(
         # Servers on one's own machine want no key, but the package wants one.
@@ -384,3 +383,26 @@ def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
         timeout=options.timeout,
         max_retries=max_retries,
     )
+
+
+def _check_address(base_url: str | None) -> None:
+    """Refuse an address that is none, or that holds what must be kept."""
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port  # Raises if it is none.
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username or parts.password or parts.query:
+        # Libraries log addresses as they are.
+        raise ServiceError(
+            "the address of the server holds a user, a password or a query; keys are "
+            "read from OPENAI_API_KEY only"
+        )
+    is_http = parts.scheme in ("http", "https") and bool(parts.hostname)
+    if not is_http or base_url.split() != [base_url]:
+        raise ServiceError(
+            "--base-url or OPENAI_BASE_URL is no address of a server; write it as "
+            "http://localhost:8000/v1"
+        )

@@ -201,3 +201,28 @@ class server_key_in_errors:  # noqa: N801 (reads as a block)
 def test_an_address_with_a_key_is_refused(url: str) -> None:
     with pytest.raises(ServiceError, match="OPENAI_API_KEY only"):
         asyncio.run(_make(ClientOptions("m", url)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000/v1",
+        "htp://host/v1",
+        "http:///v1",
+        "http://host:99999",
+        "http://[::1",
+    ],
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ServiceError, match="write it as http://"):
+        asyncio.run(_make(ClientOptions("m", url)))
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\r", f"{KEY}\n", f" {KEY}", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ServiceError, match="OPENAI_API_KEY holds") as caught:
+        asyncio.run(_make(ClientOptions("m", "http://127.0.0.1:9/v1")))
+    assert key.strip() not in str(caught.value)
