@@ -241,7 +241,8 @@ class ChatClient:
             # Other requests would wait as long for what is not there.
             raise ServiceError(
                 f"the server cannot be reached ({last}); see whether it runs, and "
-                "whether --base-url or OPENAI_BASE_URL is its address"
+                "whether --base-url or OPENAI_BASE_URL is its address, and run again "
+                "to go on"
             )
         raise RetriesExhaustedError(
             f"no answer after {options.max_retries + 1} attempts; the last: {last}"
