@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from mars_pyg.errors import DataError
 from mars_pyg.factors.assignment import AssignmentRun
 from mars_pyg.factors.assignment_options import AssignmentOptions, AssignmentSummary
 from mars_pyg.factors.budget import check_priced
@@ -128,9 +129,17 @@ class LLMReasoner(FactorReasoner):
         """Ask for all items whose answers are not in the store.
 
         Raises:
+            DataError: If no item has content.
             ServiceError: If the server cannot be used. What was answered is stored.
         """
         contents = self.reader.read(catalogue)
+        if len(catalogue) and all(content is None for content in contents):
+            # Profiles without a value would take the place of those that are there.
+            raise DataError(
+                "no item has content",
+                mend="name the columns that hold texts or pictures",
+                field="items",
+            )
         examples = self._examples(catalogue, contents)
 
         async def ask(plan: AssignmentPlan, store: AnswerStore) -> AssignmentSummary:

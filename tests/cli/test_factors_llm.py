@@ -76,6 +76,22 @@ def test_induce_estimate_assign(run: Run, items: Path, server: LoopbackServer) -
     assert (items.parent / "factors" / "profiles.tsv").read_text() == text
 
 
+def test_items_without_content_replace_nothing(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema = induce(run, items)
+    common = ["factors", "assign", str(items), f"--schema={schema}"]
+    assert run(*common)[0] == 0
+    table = items.parent / "factors" / "profiles.tsv"
+    text = table.read_text()
+    lines = items.read_text().splitlines()
+    items.write_text("\n".join([f"{lines[0]},note", *(f"{x}," for x in lines[1:])]))
+    for columns in ("note", ""):
+        status, _, err = run(*common, f"--text-columns={columns}")
+        assert (status, table.read_text()) == (1, text)
+        assert "no item has content" in err
+
+
 def test_batches(run: Run, items: Path, server: LoopbackServer) -> None:
     schema = induce(run, items)
     common = [str(items), f"--schema={schema}", "--id-column=item"]
