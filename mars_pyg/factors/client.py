@@ -80,8 +80,13 @@ class Completion:
         reason = str(choice.get("finish_reason") or "")
         if message.get("refusal"):
             reason = "content_filter"
+        content = message.get("content") or ""
+        if isinstance(content, list):
+            # Some servers give thoughts and text as parts.
+            parts = [part for part in content if isinstance(part, dict)]
+            content = "".join(str(part.get("text") or "") for part in parts)
         return cls(
-            str(message.get("content") or ""),
+            str(content),
             reason,
             redact(str(body.get("model") or "")),
             Usage.read(body.get("usage")),

@@ -16,7 +16,12 @@ from loopback_runs import (
 )
 from loopback_server import FAULTS, FaultPlan, LoopbackServer
 
-from mars_pyg.factors.client import ChatClient, ClientOptions, ServiceError
+from mars_pyg.factors.client import (
+    ChatClient,
+    ClientOptions,
+    Completion,
+    ServiceError,
+)
 
 KEY = "sk-loopback-0123456789abcdef"
 
@@ -51,6 +56,14 @@ def test_a_server_that_ignores_the_format(tmp_path: Path) -> None:
     with LoopbackServer(ignores_format=True) as server:
         assign(tmp_path / "s", make_catalogue(10), client_options(server.url))
     assert stored_values(tmp_path / "s", make_catalogue(10)) == expected_values(10)
+
+
+def test_an_answer_in_parts() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "{so"}]}
+    texts = [{"type": "text", "text": text} for text in ('{"a":', "1}")]
+    content = [thought, *texts]
+    body = {"choices": [{"message": {"content": content}}]}
+    assert Completion.read(body, "plain").text == '{"a":1}'
 
 
 def test_a_server_that_is_not_there_is_tried_by_one_request(tmp_path: Path) -> None:
