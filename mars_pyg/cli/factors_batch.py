@@ -101,6 +101,12 @@ def submit(
             print(f"{row.remote}  {row.requests} requests")
         if not rows:
             print("there is nothing to submit", file=sys.stderr)
+        if submitter.left_out:
+            print(
+                f"{len(submitter.left_out)} items are left out, whose pictures could "
+                "not be had: submit again for them",
+                file=sys.stderr,
+            )
         if submitter.stopped:
             print("stopped: more may cost more than is left", file=sys.stderr)
             raise typer.Exit(1)

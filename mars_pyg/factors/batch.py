@@ -101,6 +101,8 @@ class BatchSubmitter:
         self.mode = client.mode or "json_schema"
         #: Whether the budget has ended the last call.
         self.stopped = False
+        #: Contents that are not asked for, as their pictures could not be had now.
+        self.left_out: set[bytes] = set()
         self._chunk = min(_CHUNK, self.options.max_requests)
         self._openai = make_openai(client, max_retries=client.max_retries)
         self._seen = -LEASE
@@ -119,7 +121,7 @@ class BatchSubmitter:
             ServiceError: If the server cannot be used. What is written is submitted by
                 the next call.
         """
-        self.stopped = False
+        self.stopped, self.left_out = False, set()
         names = []
         for row in self.batches.adopt(self.plan.model):
             await self._send_alive(row)
@@ -316,6 +318,7 @@ class BatchSubmitter:
                         content.image, self.options.image_size
                     )
                 good.append(content)
+                self.left_out.discard(content.key)
             except PictureError as error:
                 reason = f"no picture: {error}"[:300]
                 received = Received(None)
@@ -323,7 +326,7 @@ class BatchSubmitter:
                     received.answers.append((content.key, question, [], reason))
                 self.store.record([received])
             except OSError:
-                continue
+                self.left_out.add(content.key)
         codes = item_codes(good)
         shown = {
             code: pictures[content.key] for code, content in codes.items() if pictures

@@ -115,6 +115,22 @@ def test_batches(run: Run, items: Path, server: LoopbackServer) -> None:
     assert "no batches" in err
 
 
+def test_batches_tell_of_pictures_that_cannot_be_had(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema = items.parent / "schema.json"
+    factor = {"name": "color", "values": ["red", "blue"]}
+    schema.write_text(json.dumps({"modality": "image", "factors": [factor]}))
+    there = server.url.replace("/v1", "/pictures")
+    items.write_text(f"item,image_url\na,{there}/200\nb,{there}/503\nc,{there}/404\n")
+    status, out, err = run(
+        *("factors", "batch", "submit", str(items), f"--schema={schema}"),
+        "--image-column=image_url",
+    )
+    assert (status, out) == (0, "batch_0  1 requests\n"), err
+    assert "1 items are left out, whose pictures could not be had" in err
+
+
 def test_collect_keeps_profiles_of_another_origin(
     run: Run, items: Path, server: LoopbackServer
 ) -> None:
