@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mars_pyg.factors.option_bounds import check_least
 from mars_pyg.factors.prompts import Message
 from mars_pyg.factors.rate_limits import RateLimiter, backoff, retry_after
 from mars_pyg.factors.redaction import redact
@@ -113,6 +114,9 @@ class ClientOptions:
             (default: :obj:`None`)
         mode: One of :obj:`"json_schema"`, :obj:`"json_object"` and :obj:`"plain"`;
             :obj:`None` to find out. (default: :obj:`None`)
+
+    Raises:
+        ValueError: If a number is too small.
     """
 
     model: str
@@ -123,6 +127,16 @@ class ClientOptions:
     backoff_longest: float = 60.0
     temperature: float | None = None
     mode: str | None = None
+
+    def __post_init__(self) -> None:
+        check_least(
+            self,
+            timeout=0,
+            max_retries=0,
+            backoff_base=0,
+            backoff_longest=0,
+            temperature=0,
+        )
 
 
 class ChatClient:

@@ -21,6 +21,7 @@ from mars_pyg.factors.client import ChatClient, ClientOptions, ServiceError
 from mars_pyg.factors.content import CatalogueContents, ContentReader
 from mars_pyg.factors.estimate import Estimate, estimate
 from mars_pyg.factors.export import read_assignments, write_profiles, write_provenance
+from mars_pyg.factors.option_bounds import check_least
 from mars_pyg.factors.planning import AssignmentPlan
 from mars_pyg.factors.pricing import PRICES, Price, find_price
 from mars_pyg.factors.profile_folder import PROVENANCE, SCHEMA, drop_other_tables
@@ -66,6 +67,7 @@ class LLMReasoner(FactorReasoner):
 
     Raises:
         DataError: If there is a budget and no price is known.
+        ValueError: If ``items_per_request`` is too small.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class LLMReasoner(FactorReasoner):
         self.client_options = ClientOptions(model) if isinstance(model, str) else model
         self.store = Path(store)
         self.items_per_request = items_per_request
+        check_least(self, items_per_request=1)
         self.options = options or AssignmentOptions()
         self.reader = reader or ContentReader(
             schema.modality, image_size=self.options.image_size

@@ -24,7 +24,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.factors.assignment_options import AssignmentOptions
 from mars_pyg.factors.catalogue import ItemCatalogue
-from mars_pyg.factors.client import ServiceError
+from mars_pyg.factors.client import ClientOptions, ServiceError
 from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
 from mars_pyg.factors.origin import check_origin
@@ -294,3 +294,10 @@ def test_spellings_of_a_value_are_one(tmp_path: Path) -> None:
     assert len(set(reasoner.profiles(catalogue).value_index.tolist())) == 1
     reasoner.write(catalogue, tmp_path / "factors", "id")
     check_origin(tmp_path / "factors", reasoner.schema)  # raises nothing
+
+
+def test_numbers_that_ask_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="'items_per_request' must be at least 1"):
+        LLMReasoner(SCHEMA, "m", items_per_request=0)
+    with pytest.raises(ValueError, match="'max_retries' must be at least 0"):
+        ClientOptions("m", max_retries=-1)
