@@ -17,7 +17,9 @@ from mars_pyg.errors import DataError
 from mars_pyg.heads import ScoreHead
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.serving.folder import (
+    ITEMS,
     MANIFEST,
+    USERS,
     Catalogue,
     Exported,
     check_files,
@@ -26,6 +28,7 @@ from mars_pyg.serving.folder import (
 )
 from mars_pyg.serving.retrieval_index import RetrievalIndex
 from mars_pyg.serving.top_k import write_top_k
+from mars_pyg.tables import TABLE_SUFFIXES
 from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems, splits_of
 
@@ -66,14 +69,17 @@ def export(
 
     Raises:
         DataError: If the folder holds the export of another recommender, or of another
-            number of items; if faiss is not installed, or does not know the form.
+            number of items, or a catalogue; if faiss is not installed, or does not
+            know the form.
         ValueError: If the recommender cannot be folded; see
             :class:`~mars_pyg.serving.RetrievalIndex`.
         FloatingPointError: If scores are not numbers.
     """
     if k < 0:
         raise ValueError(f"'k' must not be negative (got {k})")
-    target, digest = Path(folder), _digest(recommender, data)
+    target = Path(folder)
+    _check_no_catalogue(target)
+    digest = _digest(recommender, data)
     origin = {
         "recommender": digest,
         "options": _options(recommender),
@@ -92,6 +98,21 @@ def export(
             _write_index(recommender, data, target, origin)
     if k > 0:
         write_top_k(recommender, data, target / TOP_K, k, digest, progress)
+
+
+def _check_no_catalogue(folder: Path) -> None:
+    """Refuse the folder of a dataset, whose items are in a file of the same name."""
+    names = [f"{name}{s}" for name in ("interactions", "items") for s in TABLE_SUFFIXES]
+    if (folder / USERS).exists():
+        # An export writes its users first: the items are its own.
+        names.remove(ITEMS)
+    for name in names:
+        if (folder / name).exists():
+            raise DataError(
+                "the folder holds a catalogue, and the export has a file of items too",
+                mend="choose another folder",
+                file=folder / name,
+            )
 
 
 def _check_same(known: dict[str, Any], origin: dict[str, Any], folder: Path) -> None:

@@ -142,6 +142,14 @@ def test_other_exports_are_not_mixed(data, recommender, tmp_path):
         export(recommender, data, tmp_path, k=-1)
 
 
+@pytest.mark.parametrize("name", ["items.parquet", "items.csv", "interactions.tsv"])
+def test_a_catalogue_is_not_written_over(data, recommender, tmp_path, name):
+    (tmp_path / name).write_text("user,item\n")
+    with pytest.raises(DataError, match=f"{name}: the folder holds a catalogue"):
+        export(recommender, data, tmp_path, k=5, progress=False)
+    assert list(contents(tmp_path).values()) == [b"user,item\n"]
+
+
 def test_options_beside_the_weights_are_part_of_a_recommender(data, tmp_path):
     def recommender(smoothing=3.0, num_layers=1, model=LightGCN):
         torch.manual_seed(0)
