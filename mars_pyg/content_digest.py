@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 from torch_geometric.data import HeteroData
@@ -22,6 +21,7 @@ from mars_pyg.heads import (
 )
 from mars_pyg.modalities import feature_modalities
 from mars_pyg.nn import BPR, MARS, LightGCN
+from mars_pyg.tensor_bytes import tensor_bytes
 
 #: The name of the digest of the factor values.
 VALUES = "value"
@@ -134,8 +134,6 @@ def _features(data: HeteroData, name: str) -> list[Any]:
 def _update(digest: Any, part: Any) -> None:
     if isinstance(part, Tensor):
         digest.update(repr((part.dtype, tuple(part.shape))).encode())
-        # As bytes: numpy does not know bfloat16.
-        flat = part.detach().cpu().contiguous().view(-1)
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(tensor_bytes(part))
     else:
         digest.update(repr(part).encode())

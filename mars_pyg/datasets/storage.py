@@ -21,6 +21,7 @@ from torch_geometric.utils import is_sparse
 from mars_pyg.errors import DataError
 from mars_pyg.features.chunks import model_identity
 from mars_pyg.files import atomic_path, load_tensors, user_cache
+from mars_pyg.tensor_bytes import tensor_bytes
 from mars_pyg.transforms.add_text_features import AddTextFeatures
 
 #: Raised whenever the form of processed files changes.
@@ -194,9 +195,8 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or is_sparse(value):
             return NotImplemented
-        flat = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        parts = str(value.dtype), tuple(value.shape), flat.numpy().tobytes()
-        return _as_read, parts
+        numbers = tensor_bytes(value).tobytes()
+        return _as_read, (str(value.dtype), tuple(value.shape), numbers)
 
 
 def _as_read(*parts: Any) -> Any:

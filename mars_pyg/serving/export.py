@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import is_sparse
@@ -29,6 +28,7 @@ from mars_pyg.serving.folder import (
 from mars_pyg.serving.retrieval_index import RetrievalIndex
 from mars_pyg.serving.top_k import write_top_k
 from mars_pyg.tables import TABLE_SUFFIXES
+from mars_pyg.tensor_bytes import tensor_bytes
 from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems, splits_of
 
@@ -183,8 +183,7 @@ def _digest(recommender: Recommender, data: HeteroData) -> str:
     for name, tensor in tensors:
         if isinstance(tensor, Tensor):
             digest.update(name.encode())
-            flat = tensor.detach().cpu().contiguous().view(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
+            digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ from torch_geometric.transforms import ToSparseTensor
 
 from mars_pyg import (
     BPR,
+    EASE,
     DataError,
     FactorAffinity,
     HeadedRecommender,
@@ -234,6 +235,15 @@ def test_data_with_train_interactions_alone(data, tmp_path):
     frame = pd.read_parquet(tmp_path / "top_k")
     items = [r.item for r in load(tmp_path).recommend(user, k=3)]
     assert frame[frame["user"] == user]["item"].tolist() == items
+
+
+def test_users_of_one_item_each_are_exported(tmp_path):
+    data = make_graph(num_users=20, num_items=12)
+    store = data["user", "interacts", "item"]
+    store.edge_index = torch.stack([torch.arange(20), torch.arange(20) % 12])
+    ease = EASE(12, clique_weight=0.0).fit(data)  # nothing speaks for anything
+    export(HeadedRecommender(BPR(data), data, [ease]), data, tmp_path, progress=False)
+    assert load(tmp_path).recommend(data["user"].id[0], k=3)
 
 
 def test_a_sparse_graph_is_exported(tmp_path):
