@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
-from torch_geometric.typing import Adj
+from torch_geometric.typing import Adj, EdgeType
 from torch_geometric.utils import is_sparse, is_torch_sparse_tensor
 from torch_geometric.utils import to_edge_index as sparse_to_edge_index
 
@@ -51,3 +52,30 @@ def edges_of(store: EdgeStorage) -> Tensor:
         mend="give them as 'edge_index' [2, E], or as 'adj_t'",
         field=str(store._key),
     )
+
+
+def check_range(edges: Tensor, data: HeteroData, edge_type: EdgeType) -> Tensor:
+    """Refuse edges of nodes that are not there, as PyG's subgraphs leave some behind.
+
+    Args:
+        edges: The edges ``[2, E]``.
+        data: The graph.
+        edge_type: Their type.
+
+    Returns:
+        The edges.
+
+    Raises:
+        DataError: If a number is none of a node.
+    """
+    for row, kind in zip(edges, (edge_type[0], edge_type[2]), strict=True):
+        size = data[kind].num_nodes
+        if row.numel() and not 0 <= int(row.min()) <= int(row.max()) < size:
+            raise DataError(
+                f"the edges refer to {kind}s {int(row.min())} to {int(row.max())}, but "
+                f"there are {size}, numbered from 0",
+                mend="take out the edges of nodes that are not there, in all splits, "
+                "and number the others anew",
+                field=str(edge_type),
+            )
+    return edges

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils import coalesce
 
-from mars_pyg.edge_forms import edges_of
+from mars_pyg.edge_forms import check_range, edges_of
 from mars_pyg.user_items import UserItems
 
 
@@ -15,10 +15,11 @@ def item_value_edges(data: HeteroData) -> Tensor:
     """The distinct edges from items to values of all modalities ``[2, E]``.
 
     Raises:
+        DataError: If one is of an item or a value that is not there.
         ValueError: If there are none.
     """
     relations = [
-        edges_of(data[edge_type])
+        check_range(edges_of(data[edge_type]), data, edge_type)
         for edge_type in data.edge_types
         if edge_type[0] == "item" and edge_type[2] == "value"
     ]

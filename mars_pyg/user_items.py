@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.utils.sparse import index2ptr
 
-from mars_pyg.edge_forms import edges_of, to_edge_index
+from mars_pyg.edge_forms import check_range, edges_of, to_edge_index
 from mars_pyg.errors import DataError
 
 INTERACTS = ("user", "interacts", "item")
@@ -177,17 +177,17 @@ def split_edges(data: HeteroData, split: str) -> Tensor:
         split: :obj:`"train"`, :obj:`"val"` or :obj:`"test"`.
 
     Raises:
-        DataError: If the data has no such split.
+        DataError: If the data has no such split, or not its users and items.
     """
     if split not in EDGE_NAMES:
         raise ValueError(f"'split' must be one of {list(EDGE_NAMES)} (got {split!r})")
     store = data[INTERACTS]
     if split == "train" and "adj_t" in store:
-        return edges_of(store)
+        return check_range(edges_of(store), data, INTERACTS)
     edge_index = store.get(EDGE_NAMES[split])
     if edge_index is None:
         raise DataError(
             f"the data has no {split} split",
             mend=f"give it '{EDGE_NAMES[split]}' of the edge type {INTERACTS}",
         )
-    return to_edge_index(edge_index)
+    return check_range(to_edge_index(edge_index), data, INTERACTS)

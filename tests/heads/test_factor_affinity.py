@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric import EdgeIndex
 
-from mars_pyg import AddUserValues, FactorAffinity, SyntheticFactorDataset
+from mars_pyg import AddUserValues, DataError, FactorAffinity, SyntheticFactorDataset
 from mars_pyg.user_items import UserItems
 
 
@@ -128,6 +128,14 @@ def test_what_cannot_be_scored_is_refused():
         FactorAffinity(data, smoothing=0.0)
     del data["item", "text_value", "value"]
     with pytest.raises(ValueError, match="AddFactorValues"):
+        FactorAffinity(data)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_items_and_values_that_are_not_there_are_refused(row):
+    data = SyntheticFactorDataset(num_users=20, num_items=30)[0]
+    data["item", "text_value", "value"].edge_index[row, 0] = 1000
+    with pytest.raises(DataError, match=r"text_value.*: the edges refer to .* to 1000"):
         FactorAffinity(data)
 
 

@@ -108,11 +108,6 @@ def swap_splits(data: HeteroData) -> None:
     )
 
 
-def swap_rows(data: HeteroData) -> None:
-    store = data["user", "interacts", "item"]
-    store.edge_index = store.edge_index.flip(0)
-
-
 def change_one(data: HeteroData) -> None:
     store = data["user", "interacts", "item"]
     store.edge_index = store.edge_index.clone()
@@ -140,7 +135,6 @@ def add_item(data: HeteroData) -> None:
     "change",
     [
         swap_splits,
-        swap_rows,
         change_one,
         drop_one,
         drop_split,
@@ -161,3 +155,18 @@ def test_a_change_of_the_interactions_is_noticed(
     change(other)
     with pytest.raises(DataError, match="not what the run was trained on"):
         check_digest(digest, other)
+
+
+@pytest.mark.parametrize("split", ["edge_index", "val_edge_index"])
+@pytest.mark.parametrize(("row", "number"), [(0, -1), (0, 10), (1, 30)])
+def test_users_and_items_that_are_not_there_are_refused(
+    data: HeteroData, split: str, row: int, number: int
+) -> None:
+    data["user"].num_nodes, data["item"].num_nodes = 10, 30
+    store = data["user", "interacts", "item"]
+    store.update({"edge_index": torch.ones(2, 2).long(), "val_edge_index": None})
+    store[split] = torch.ones(2, 2).long()
+    store[split][row, 1] = number
+    name = "train" if split == "edge_index" else "val"
+    with pytest.raises(DataError, match=r"interacts.*: the edges refer to .*numbered"):
+        UserItems.from_data(data, name)
