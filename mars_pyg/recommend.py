@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.item_values import item_value_edges
-from mars_pyg.names import names_of
+from mars_pyg.names import names_in, names_of
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.evaluation import rank
 from mars_pyg.user_items import UserItems, splits_of
@@ -80,11 +80,11 @@ def recommend(
 
     Raises:
         DataError: If a user is not in the catalogue, or the graph has other numbers of
-            users or items than the model.
+            users or items than the model, or no names of what it holds.
     """
     check_graph(recommender, data)
     users = names_of("users", users)
-    index = {name: position for position, name in enumerate(data["user"].id)}
+    index = {name: position for position, name in enumerate(names_in(data, "user"))}
     for name in users:
         if name not in index:
             raise DataError(
@@ -96,6 +96,7 @@ def recommend(
     splits = splits_of(data) if splits is None else splits
     history = UserItems.from_data(data, *splits).to(torch.device("cpu"))
     item_values = _values_of_items(data)
+    item_id = names_in(data, "item")
     result: dict[str, list[Recommendation]] = {}
     user = torch.tensor([index[name] for name in wanted], dtype=torch.int64)
     for chunk, score, item in rank(recommender, user, k, history, chunk_size):
@@ -104,7 +105,7 @@ def recommend(
         for row in range(chunk.numel()):
             result[data["user"].id[int(chunk[row])]] = [
                 Recommendation(
-                    item=data["item"].id[i],
+                    item=item_id[i],
                     title=data["item"].title[i] if "title" in data["item"] else "",
                     score=s,
                     shared=tuple(shared.get((row, i), ())),
@@ -150,6 +151,8 @@ def _shared_values(
     hit = known[place] == key
     result: dict[tuple[int, int], list[SharedValue]] = {}
     store = data["value"]
+    value_name = names_in(data, "value", "name")
+    factor_name = names_in(data, "value", "factor_name")
     factor = store.factor.tolist()
     for r, i, v, c in zip(
         row[hit].tolist(),
@@ -158,7 +161,7 @@ def _shared_values(
         count[place[hit]].tolist(),
         strict=True,
     ):
-        shared = SharedValue(store.factor_name[factor[v]], store.name[v], c)
+        shared = SharedValue(factor_name[factor[v]], value_name[v], c)
         result.setdefault((r, i), []).append(shared)
     for values in result.values():
         values.sort(key=lambda shared: -shared.count)

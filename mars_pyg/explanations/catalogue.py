@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.item_values import item_value_edges
+from mars_pyg.names import names_in
 from mars_pyg.user_items import UserItems
 
 
@@ -17,12 +18,13 @@ class Catalogue:
     """Looks users, items and values up by their places, and places by their ids.
 
     Args:
-        data: The graph, with lists :obj:`id` of users and items.
+        data: The graph, with lists :obj:`id` of users and items, and :obj:`name` and
+            :obj:`factor_name` of values.
     """
 
     def __init__(self, data: HeteroData) -> None:
-        self.user_ids: list[str] = data["user"].id
-        self.item_ids: list[str] = data["item"].id
+        self.user_ids = names_in(data, "user")
+        self.item_ids = names_in(data, "item")
         empty = [""] * len(self.item_ids)
         self.titles: list[str] = data["item"].get("title", empty)
         self.item_values: UserItems | None = None
@@ -31,8 +33,8 @@ class Catalogue:
             self.item_values = UserItems.from_edge_index(
                 item_value_edges(data).cpu(), len(self.item_ids), store.num_nodes
             )
-            self.value_names: list[str] = store.name
-            self.factor_names: list[str] = store.factor_name
+            self.value_names = names_in(data, "value", "name")
+            self.factor_names = names_in(data, "value", "factor_name")
             #: The factor of each value ``[V]``.
             self.factor: Tensor = store.factor.cpu()
         self._users = {name: place for place, name in enumerate(self.user_ids)}

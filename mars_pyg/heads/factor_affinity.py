@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg.heads.score_head import ScoreHead
 from mars_pyg.item_values import count_values, item_value_edges
 from mars_pyg.kernels import SparseMatrix
+from mars_pyg.names import names_in
 from mars_pyg.user_items import UserItems
 
 
@@ -38,7 +39,8 @@ class FactorAffinity(ScoreHead):
     of users are one sparse product: nothing has users times values entries but a chunk.
 
     Args:
-        data (HeteroData): The graph, with nodes :obj:`value` and edges :obj:`("item",
+        data (HeteroData): The graph, with nodes :obj:`value`, the names
+            :obj:`factor_name` of their factors, and edges :obj:`("item",
             "<modality>_value", "value")`, of whose modalities the union is taken, and
             the train interactions.
         smoothing (float, optional): :math:`\alpha`. (default: :obj:`3.0`)
@@ -56,7 +58,7 @@ class FactorAffinity(ScoreHead):
         if not smoothing > 0:
             raise ValueError(f"'smoothing' must be positive (got {smoothing})")
         store = data["value"]
-        super().__init__(store.factor_name)
+        super().__init__(names_in(data, "value", "factor_name"))
         self.smoothing = smoothing
         num_items, num_values = data["item"].num_nodes, store.num_nodes
         self._item_values = UserItems.from_edge_index(edges, num_items, num_values)

@@ -16,6 +16,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path, load_tensors
+from mars_pyg.names import names_in
 from mars_pyg.serving.retrieval_index import RetrievalIndex
 from mars_pyg.user_items import UserItems
 
@@ -53,11 +54,11 @@ class Catalogue:
         item = data["item"]
         values = "value" in data.node_types
         return cls(
-            user_id=list(data["user"].id),
-            item_id=list(item.id),
+            user_id=names_in(data, "user"),
+            item_id=names_in(data, "item"),
             title=list(item.get("title", [""] * item.num_nodes)),
-            factor_name=list(data["value"].factor_name) if values else [],
-            value_name=list(data["value"].name) if values else [],
+            factor_name=names_in(data, "value", "factor_name") if values else [],
+            value_name=names_in(data, "value", "name") if values else [],
         )
 
 

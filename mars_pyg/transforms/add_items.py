@@ -20,7 +20,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.factors.schema import SEPARATOR
 from mars_pyg.features.text import TFIDF, text_features
-from mars_pyg.names import names_of
+from mars_pyg.names import names_in, names_of
 from mars_pyg.tables import row_of
 from mars_pyg.transforms.item_rows import append_rows
 
@@ -253,7 +253,9 @@ class AddItems(BaseTransform):
 
 
 def _factor_names(data: HeteroData) -> list[str]:
-    return list(data["value"].factor_name) if "value" in data.node_types else []
+    if "value" not in data.node_types:
+        return []
+    return names_in(data, "value", "factor_name")
 
 
 def _values(cell: Any) -> list[str]:
