@@ -52,12 +52,6 @@ def train(
     if of_run and run_dir is not None:
         stored = run_dir / CONFIG
         config = stored if stored.is_file() else None
-        if config is None and flags.get("dataset") is None:
-            # The defaults would be trained on, which nobody has asked for.
-            raise typer.BadParameter(
-                f"there is no run to go on with in {run_dir}; give the folder of one, "
-                "or the options of a new run"
-            )
     try:
         keys: dict[str, Any] = {} if config is None else read_config(config)
         if of_run and flags.get("heads") is not None:
@@ -72,6 +66,12 @@ def train(
         raise typer.BadParameter(str(error)) from None
     name = Path(settings.dataset).resolve().name
     folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
+    if of_run and flags.get("dataset") is None and not (folder / CONFIG).is_file():
+        # The defaults would be trained on, which nobody has asked for.
+        raise typer.BadParameter(
+            f"there is no run to go on with in {folder}; give the folder of one "
+            "(--run-dir), or the options of a new run"
+        )
     try:
         metrics = train_run(settings, folder, resume=resume)
     except (KeyboardInterrupt, SystemExit):

@@ -32,6 +32,9 @@ def test_a_run_that_is_not_there_is_not_gone_on_with(run: Run, tmp_path: Path) -
     status, _, err = run("train", "--run-dir=typo", "--resume", *SMALL)
     assert status == 2
     assert "there is no run to go on with in typo" in " ".join(err.split())
+    status, _, err = run("train", "--resume", *SMALL)
+    assert status == 2
+    assert "no run to go on with in runs/synthetic-mars-0" in " ".join(err.split())
     assert not (tmp_path / "typo").exists()
 
 
