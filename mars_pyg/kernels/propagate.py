@@ -153,6 +153,8 @@ def check_shapes(
             f"'x' must have shape [{graph.num_items}, d], a row an item "
             f"(got {list(x.shape)})"
         )
+    if not x.is_floating_point():
+        raise ValueError(f"'x' must be floating point (got {x.dtype})")
     if structure is not None and structure.shape != x.shape:
         raise ValueError(
             f"'structure' must have the shape of 'x', {list(x.shape)} "

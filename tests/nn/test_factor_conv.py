@@ -461,6 +461,16 @@ def test_wrong_shapes_are_refused(fuse: bool) -> None:
         FactorConv(3)(random(6, 2), prepared)
 
 
+@pytest.mark.parametrize("fuse", [False, True])
+def test_items_of_whole_numbers_are_refused(fuse: bool) -> None:
+    """The plain path would weigh them by whole numbers, and give zeros."""
+    conv = FactorConv(1)
+    conv.fuse = fuse
+    x, edge_index = torch.tensor([[1], [2]]), torch.tensor([[0, 1], [0, 0]])
+    with pytest.raises(ValueError, match="'x' must be floating point"):
+        conv(x, edge_index, torch.tensor([0]))
+
+
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="'num_factors'"):
         FactorConv(-1)
