@@ -95,6 +95,7 @@ def parse_times(cells: Series, file: Path) -> Series:
     """Parse numbers, or dates by ISO 8601."""
     import pandas as pd
 
+    cells = cells.str.strip()
     times = pd.to_numeric(cells, errors="coerce")
     fault = _not_finite(times)
     if fault.any():

@@ -19,6 +19,11 @@ def test_numbers_stay_numbers() -> None:
     assert parse(["2021", "2020", "7.5"]) == [2021, 2020, 7.5]
 
 
+def test_spaces_around_times_mean_nothing() -> None:
+    for cells in (["7", "5"], ["2021-03-01", "2020-01-01T10:00"]):
+        assert parse([f" {cell}  " for cell in cells]) == parse(cells)
+
+
 def test_a_bare_year_among_dates() -> None:
     times = parse(["2020", "2021-03", "2022-01-01", "2021-03-01T00:00:01Z"])
     assert sorted(times) == [times[0], times[1], times[3], times[2]]
