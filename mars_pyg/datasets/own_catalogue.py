@@ -285,6 +285,10 @@ class FactorDataset(GraphDataset):
         for name in wanted:
             check_column(table, name, file)
         check_repeated_header(table, file)
+        if table.empty:
+            raise DataError(
+                "there are no items", mend="write a row per item", file=file
+            )
         table[id_column] = check_ids(table[id_column], file)
         check_unique(table, id_column, file)
         log_unread(table, [*wanted, self.title_column], file)

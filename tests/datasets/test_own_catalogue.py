@@ -462,6 +462,12 @@ def test_faults(
     assert caught.value.mend
 
 
+def test_a_header_without_items(root: Path) -> None:
+    (root / "items.csv").write_text("item,title\n")
+    with pytest.raises(DataError, match=r"items\.csv: there are no items"):
+        FactorDataset(root)
+
+
 def test_broken_encoding(root: Path) -> None:
     (root / "items.csv").write_bytes(ITEMS.encode("latin-1"))
     with pytest.raises(DataError, match="not UTF-8") as caught:
