@@ -70,6 +70,8 @@ def check_range(edges: Tensor, data: HeteroData, edge_type: EdgeType) -> Tensor:
     """
     for row, kind in zip(edges, (edge_type[0], edge_type[2]), strict=True):
         size = data[kind].num_nodes
+        if size is None:  # PyG cannot tell it where no feature does.
+            continue
         if row.numel() and not 0 <= int(row.min()) <= int(row.max()) < size:
             raise DataError(
                 f"the edges refer to {kind}s {int(row.min())} to {int(row.max())}, but "
