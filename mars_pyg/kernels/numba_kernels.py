@@ -7,6 +7,9 @@ fixed ``width``, a power of two. Each kernel handles the items, or rows, from ``
 dtype.
 
 bfloat16 is read as ``uint16``, the upper half of a float32, and summed in float32.
+
+The intrinsics stay in the file of the loops: whether a loop that it has kept is up to
+date, numba tells by this file alone.
 """
 
 from __future__ import annotations
@@ -442,6 +445,7 @@ def add_gradients(width: int, stream: bool = False) -> Callable:
         for item in range(low, high):
             ahead = min(item + ROWS_AHEAD, last)
             _fetch(width, gradient, ahead, column)
+            # A line of the cache holds 16 numbers.
             for factor in range(0, gate.shape[1], 16):
                 _fetch(1, gate, ahead, factor)
                 _fetch(1, gate_gradient, ahead, factor)
