@@ -9,7 +9,7 @@ for models named ``_own``, which are searched on the data that they are trained 
 
     python benchmarks/accuracy.py --root DATA --text-model MODEL --search
     python benchmarks/accuracy.py --root DATA --text-model MODEL
-    python benchmarks/accuracy.py --table        # the table of what is recorded
+    python benchmarks/accuracy.py --table        # tables, csv and plots of the records
     python benchmarks/accuracy.py --quick        # synthetic data, a minute
 """
 
@@ -19,11 +19,20 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 from baselines import BASELINES
 from baselines.runs import make_config_keys
+from figures import (
+    COLOURS,
+    MUTED,
+    by_dataset,
+    drawing,
+    format_mean,
+    summarize,
+    write_csv,
+)
 from pandas import DataFrame
 from rankings import mean_user_metrics, read_places
 from training_runs import (
@@ -108,19 +117,32 @@ COMPARED = ("mars", "mars_heads")
 RIVALS = ("ease", "lightgcn", "lightgcn_own", "structure", *BASELINE_MODELS)
 RIVALS_WITH_HEADS = tuple(f"{name}{HEADS_SUFFIX}" for name in BASELINE_MODELS)
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+#: What a model of the plot reads, and its colour.
+KINDS = {
+    "with heads": COLOURS[0],
+    "factors, no heads": COLOURS[5],
+    "no factors": MUTED,
+}
+WITH_FACTORS = ("mars", "ease_cliques")
 
 
 def main() -> None:
-    """Run what has no record yet, then print the tables."""
+    """Run what has no record yet, then print the tables, and draw."""
     arguments = parse_arguments()
     if not arguments.table:
         record_jobs(arguments, make_jobs(arguments))
     if arguments.search:
         print(search_table(read_records(arguments)))
         return
-    print(table(read_records(arguments)))
+    records = read_records(arguments)
+    print(table(records))
     print()
     print(comparison(arguments.output))
+    for dataset, models in by_dataset(records).items():
+        rows = csv_rows(dataset, models)
+        stem = arguments.output.with_name(f"{arguments.output.stem}_{dataset}")
+        write_csv(rows, stem.with_suffix(".csv"))
+        plot(rows, dataset, stem.with_suffix(".png"))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -261,12 +283,7 @@ def table(records: list[dict]) -> str:
     }
     for dataset, model in sorted(groups, key=lambda g: (order[g[0]], order[g[1]])):
         runs = groups[dataset, model]
-        cells = [dataset, model]
-        for split in ("valid", "test"):
-            for name in METRICS:
-                values = [run[split][name] for run in runs]
-                spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-                cells.append(f"{mean(values):.4f}{spread}".replace("0.", "."))
+        cells = [dataset, model, *summarize(runs, METRICS)[0].values()]
         if "epochs" in runs[0]:
             timed = [run for run in runs if run["seconds_per_epoch"] is not None]
             times = [run["seconds_per_epoch"] for run in timed]
@@ -280,6 +297,59 @@ def table(records: list[dict]) -> str:
         cells.append(str(len(runs)))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def csv_rows(dataset: str, models: dict[str, list[dict]]) -> list[dict[str, Any]]:
+    """The numbers of the table, with the 95 % intervals of the means over seeds."""
+    return [
+        {
+            "dataset": dataset,
+            "model": model,
+            "seeds": len(models[model]),
+            **summarize(models[model], METRICS)[1],
+        }
+        for model in sorted(models, key=list(MODELS).index)
+    ]
+
+
+def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:
+    """Test Recall@20 of each model, with the 95 % interval over the seeds."""
+    rows = sorted(rows, key=lambda row: row["test recall@20"])
+    title = f"Accuracy, Amazon {dataset.capitalize()}"
+    size = 7.5, 1.8 + 0.36 * len(rows)
+    with drawing(path, title, size) as (_, axis):
+        for kind, colour in KINDS.items():
+            own = [y for y, row in enumerate(rows) if kind_of(row["model"]) == kind]
+            if own:
+                widths = [rows[y]["test recall@20"] for y in own]
+                axis.barh(own, widths, color=colour, label=kind)
+        for y, row in enumerate(rows):
+            width, interval = row["test recall@20"], row["test recall@20 interval"]
+            if interval:
+                axis.errorbar(width, y, xerr=interval, color="black", capsize=3)
+            axis.annotate(
+                format_mean([width]),
+                (width + interval, y),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=11,
+            )
+        axis.set_yticks(
+            range(len(rows)), [f"{row['model']} ({row['seeds']})" for row in rows]
+        )
+        axis.set_xlabel("test Recall@20 (beside the model: seeds)")
+        axis.grid(visible=False, axis="y")
+        axis.margins(x=0.12, y=0.02)
+        axis.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, fontsize=11)
+
+
+def kind_of(model: str) -> str:
+    """What a model reads, of :data:`KINDS`."""
+    if model.endswith(HEADS_SUFFIX) or model == "mars_joint":
+        return "with heads"
+    has_factors = model.startswith(WITH_FACTORS)
+    return "factors, no heads" if has_factors else "no factors"
 
 
 def comparison(output: Path) -> str:

@@ -136,16 +136,17 @@ def format_mean(values: Sequence[float]) -> str:
 
 
 def summarize(
-    records: list[dict[str, Any]],
+    records: list[dict[str, Any]], metrics: Sequence[str] = SHOWN
 ) -> tuple[dict[str, str], dict[str, float]]:
     """The metrics of the runs of a model, as cells of a table and as numbers.
 
     Args:
         records: A record for each seed.
+        metrics: Those to show.
     """
     cells, numbers = {}, {}
     for split in ("valid", "test"):
-        for name in SHOWN:
+        for name in metrics:
             values = [record[split][name] for record in records]
             cells[f"{split} {name}"] = format_mean(values)
             numbers[f"{split} {name}"] = mean(values)

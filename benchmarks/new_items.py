@@ -11,7 +11,7 @@ model with them raise new items to the share that the likes of them have; the
 "unraised" ones do not.
 
     python benchmarks/new_items.py --root DATA --text-model MODEL
-    python benchmarks/new_items.py --table       # the table of what is recorded
+    python benchmarks/new_items.py --table       # table, csv and plot of the records
     python benchmarks/new_items.py --quick       # synthetic data, a minute
 """
 
@@ -25,9 +25,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pandas as pd
 import torch
+from figures import COLOURS, MUTED, drawing, write_csv
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -62,7 +64,26 @@ QUICK_EPOCHS = 20
 UNRAISED = {"heads unraised": "heads", "all unraised": "all"}
 METHODS = ("random", "popularity", "text", "affinity", "ease", "model", "heads", "all")
 METHODS += tuple(UNRAISED)
+LABELS = {
+    "text": "text kNN",
+    "all": "model + heads",
+    "all unraised": "model + heads unraised",
+}
 LENGTH = 20
+#: What is said of each method: the column, the split and the metric of the records.
+COLUMNS = {
+    "new items alone: R@20": ("test_new", "recall@20"),
+    "new items alone: N@20": ("test_new", "ndcg@20"),
+    "all items: R@20": ("test", "recall@20"),
+    "all items: N@20": ("test", "ndcg@20"),
+    "other items: R@20 before": ("others_before", "recall@20"),
+    "other items: R@20 after": ("others", "recall@20"),
+    "together: R@20": ("test_whole", "recall@20"),
+}
+PLOTTED = {
+    "new items alone: R@20": "Among the new items",
+    "all items: R@20": "Among all items",
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +151,7 @@ class SomeItems(Recommender):
 
 
 def main() -> None:
-    """Measure, record, and print the table."""
+    """Measure, record, print the table, and draw."""
     arguments = parse_arguments()
     if not arguments.table:
         for dataset in arguments.datasets:
@@ -138,7 +159,13 @@ def main() -> None:
                 for record in run(arguments, dataset, seed):
                     print(record, flush=True)
                     add_record(arguments.output, record)
-    print(table(json.loads(arguments.output.read_text())))
+    records = json.loads(arguments.output.read_text())
+    print(table(records))
+    for dataset in dict.fromkeys(record["dataset"] for record in records):
+        own = [record for record in records if record["dataset"] == dataset]
+        stem = arguments.output.with_name(f"{arguments.output.stem}_{dataset}")
+        write_csv(csv_rows(own), stem.with_suffix(".csv"))
+        plot(own, dataset, stem.with_suffix(".png"))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -338,27 +365,58 @@ def add_record(path: Path, record: dict) -> None:
         temporary.write_text(json.dumps(records, indent=1) + "\n")
 
 
-def table(records: list[dict]) -> str:
-    """The records as a table, means over the draws of new items."""
+def by_method(records: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """The records of each dataset and method, one for each draw of new items."""
     groups = defaultdict(list)
     for record in records:
         groups[record["dataset"], record["method"]].append(record)
+    return groups
+
+
+def table(records: list[dict]) -> str:
+    """The records as a table, means over the draws of new items."""
     lines = [
-        "| dataset | method | new items alone: R@20 | N@20 | all items: R@20 | N@20 "
-        "| other items: R@20 before | after | together: R@20 | places | draws |",
-        "|" + "---|" * 11,
+        f"| dataset | method | {' | '.join(COLUMNS)} | places | draws |",
+        "|" + "---|" * (len(COLUMNS) + 4),
     ]
-    for (dataset, method), runs in groups.items():
-        cells = [dataset, method]
-        columns = [
-            (s, n) for s in ("test_new", "test") for n in ("recall@20", "ndcg@20")
-        ]
-        columns += [(s, "recall@20") for s in ("others_before", "others", "test_whole")]
-        for split, name in columns:
+    for (dataset, method), runs in by_method(records).items():
+        cells = [dataset, LABELS.get(method, method)]
+        for split, name in COLUMNS.values():
             cells.append(f"{mean(run[split][name] for run in runs):.4f}".lstrip("0"))
         cells.append(f"{mean(run['places'] for run in runs):.1%}")
         lines.append("| " + " | ".join([*cells, str(len(runs))]) + " |")
     return "\n".join(lines)
+
+
+def csv_rows(records: list[dict]) -> list[dict[str, Any]]:
+    """What each method comes to in each draw."""
+    return [
+        {name: record[name] for name in ("dataset", "method", "seed", "new_items")}
+        | {column: record[split][k] for column, (split, k) in COLUMNS.items()}
+        | {"places": record["places"]}
+        for record in records
+    ]
+
+
+def plot(records: list[dict], dataset: str, path: Path) -> None:
+    """Recall@20 of new items, means over the draws, which are dots."""
+    runs = {method: own for (_, method), own in by_method(records).items()}
+    methods = [method for method in METHODS if method in runs][::-1]
+    title = f"Items that no model was trained on, Amazon {dataset.capitalize()}"
+    size = 9.5, 1.8 + 0.36 * len(methods)
+    with drawing(path, title, size, ncols=len(PLOTTED), sharey=True) as (_, axes):
+        for axis, (column, name) in zip(axes, PLOTTED.items(), strict=True):
+            split, metric = COLUMNS[column]
+            for method in methods:
+                values = [run[split][metric] for run in runs[method]]
+                label = LABELS.get(method, method)
+                is_ours = method not in ("random", "popularity", "text")
+                axis.barh(label, mean(values), color=COLOURS[0] if is_ours else MUTED)
+                axis.plot(values, [label] * len(values), "k.", markersize=5)
+            axis.set_title(name, loc="left", fontsize=13)
+            axis.set_xlabel("test Recall@20")
+            axis.locator_params(axis="x", nbins=5)
+            axis.grid(visible=False, axis="y")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ablations
 import accuracy
 import factor_sources
+import sensitivity
 import training
 from figures import markdown
 from training_runs import read_records
@@ -26,6 +28,13 @@ from mars_pyg.files import atomic_path
 
 FOLDER = Path(__file__).parent
 FILES = (FOLDER.parent / "README.md", FOLDER / "README.md")
+#: The records of trainings, by the command that makes them.
+TRAININGS = {
+    "accuracy.py": accuracy.RESULTS,
+    "accuracy.py --search": accuracy.SEARCH,
+    "ablations.py": ablations.RESULTS,
+    "sensitivity.py": sensitivity.RESULTS,
+}
 
 
 def main() -> None:
@@ -56,10 +65,37 @@ def record_tables() -> Iterator[str]:
     yield accuracy.search_table(read_records(accuracy.SEARCH))
     times = json.loads(training.RESULTS.read_text())
     yield training.table(times).partition("\n\n")[0]
+    yield training_hours({name: read_records(f) for name, f in TRAININGS.items()})
     for benchmark in (ablations, factor_sources):
         records = read_records(benchmark.RESULTS)
         for rows, _ in benchmark.summaries(records).values():
             yield markdown(rows)
+
+
+def training_hours(benchmarks: dict[str, list[dict[str, Any]]]) -> str:
+    """How long the trainings behind some records took, as a table.
+
+    A training that several records share counts once, and one whose time is in no
+    record does not count.
+    """
+    rows = []
+    for benchmark, records in benchmarks.items():
+        for dataset in dict.fromkeys(record["dataset"] for record in records):
+            trainings = {
+                (record["seed"], record["epochs"], record["seconds_per_epoch"])
+                for record in records
+                if record["dataset"] == dataset and record.get("seconds_per_epoch")
+            }
+            hours = sum(epochs * seconds for _, epochs, seconds in trainings) / 3600
+            row = {"command": f"`{benchmark}`", "dataset": dataset}
+            rows.append(
+                {
+                    **row,
+                    "trainings": len(trainings),
+                    "hours of training": f"{hours:.1f}",
+                }
+            )
+    return markdown(rows)
 
 
 def replace_tables(text: str, tables: Iterable[str]) -> tuple[str, list[str]]:

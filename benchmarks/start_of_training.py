@@ -6,6 +6,8 @@ features and a projection that starts as the ID embedding alone; and without or 
 regularisation of the projected rows. Reported is validation Recall@20 by epoch.
 
     python benchmarks/start_of_training.py --root DATA --text-model MODEL
+    python benchmarks/start_of_training.py --table    # what is recorded
+    python benchmarks/start_of_training.py --quick    # synthetic data, a minute
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
+from figures import markdown
 from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
+from training_runs import QUICK, check_arguments
 
 from mars_pyg import MARS
 from mars_pyg.config import make_config
@@ -25,7 +30,9 @@ from mars_pyg.files import atomic_path
 from mars_pyg.runs import load_data
 from mars_pyg.training import fit
 
+RESULTS = Path(__file__).parent / "results" / "start_of_training.json"
 EPOCHS = range(10, 70, 10)
+QUICK_EPOCHS = range(2, 6, 2)
 
 
 class IDRegularizedMARS(MARS):
@@ -43,7 +50,8 @@ def run(data: HeteroData, plain: bool, regularized: bool, epochs: range) -> list
     model = model_class(data, semantic_weight=0.0, view_weight=0.0)
     if plain:
         for modality in model.content_modalities:
-            setattr(model, f"x_{modality}", data["item"][f"x_{modality}"])
+            known = model.get_buffer(f"known_{modality}")
+            setattr(model, f"x_{modality}", data["item"][f"x_{modality}"][known])
         for projection in model.projections.values():
             projection.reset_parameters()
     lines: list[str] = []
@@ -61,7 +69,17 @@ def run(data: HeteroData, plain: bool, regularized: bool, epochs: range) -> list
 
 
 def main() -> None:
-    """Train the combinations, print the table, and write the records."""
+    """Train the combinations, write the records, and print the table."""
+    arguments = parse_arguments()
+    if not arguments.table:
+        records = measure(arguments)
+        with atomic_path(arguments.output) as temporary:
+            temporary.write_text(json.dumps(records, indent=1) + "\n")
+    print(table(json.loads(arguments.output.read_text())))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,33 +91,51 @@ def main() -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path(__file__).parent / "results" / "start_of_training.json",
+        default=RESULTS,
         help="where the records are kept (default: %(default)s)",
     )
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of the records and end"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="few epochs on synthetic data"
+    )
     arguments = parser.parse_args()
+    check_arguments(parser, arguments)
+    return arguments
+
+
+def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train the combinations; a record of each."""
     keys = {"dataset": arguments.dataset, "text_model": arguments.text_model}
-    if arguments.root is not None:
-        keys["root"] = arguments.root
-    data = load_data(make_config(keys))
+    keys |= QUICK if arguments.quick else {"root": arguments.root}
+    epochs = QUICK_EPOCHS if arguments.quick else EPOCHS
+    config = make_config(keys)
+    data = load_data(config)
     records = []
-    print("projection, regularised | " + " | ".join(f"epoch {e}" for e in EPOCHS))
     for plain in (True, False):
         for regularized in (False, True):
-            recall = run(data, plain, regularized, EPOCHS)
-            projection = "plain Linear" if plain else "scaled, from the IDs"
-            records.append(
-                {
-                    "dataset": arguments.dataset,
-                    "projection": projection,
-                    "regularized": "X and IDs" if regularized else "IDs",
-                    "epochs": list(EPOCHS),
-                    "valid recall@20": recall,
-                }
-            )
-            cells = " | ".join(f"{value:.4f}" for value in recall)
-            print(f"{projection}, {records[-1]['regularized']} | {cells}", flush=True)
-    with atomic_path(arguments.output) as temporary:
-        temporary.write_text(json.dumps(records, indent=1) + "\n")
+            record = {
+                "dataset": config.dataset,
+                "projection": "plain Linear" if plain else "scaled, from the IDs",
+                "regularized": "X and IDs" if regularized else "IDs",
+                "epochs": list(epochs),
+                "valid recall@20": run(data, plain, regularized, epochs),
+            }
+            print(record, flush=True)
+            records.append(record)
+    return records
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Validation Recall@20 by epoch, a row for each combination."""
+    rows = []
+    for record in records:
+        row = {name: record[name] for name in ("dataset", "projection", "regularized")}
+        recall = zip(record["epochs"], record["valid recall@20"], strict=True)
+        cells = {f"epoch {k}": f"{value:.4f}".lstrip("0") for k, value in recall}
+        rows.append(row | cells)
+    return markdown(rows)
 
 
 if __name__ == "__main__":

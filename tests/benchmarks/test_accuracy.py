@@ -52,12 +52,34 @@ def test_records_and_table(
     assert "recorded before" not in first
     assert len(first.strip().split("\n|")) == 5
 
+    table = pd.read_csv(tmp_path / "accuracy_synthetic.csv").set_index("model")
+    assert table["seeds"].to_dict() == {"bpr": 2, "mars": 2}
+    recall = [record["test"]["recall@20"] for record in records[2:]]
+    assert table.loc["mars", "test recall@20"] == pytest.approx(sum(recall) / 2)
+    # Of two seeds the t-distribution has one degree of freedom.
+    half = 12.7062 * abs(recall[0] - recall[1]) / 2
+    interval = table.loc["mars", "test recall@20 interval"]
+    assert interval == pytest.approx(half, rel=1e-4)
+    plot = tmp_path / "accuracy_synthetic.png"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
     # Again: nothing is run twice.
     accuracy.main()
     again = capsys.readouterr().out
     assert again.count("recorded before") == 4
     assert again.split("\n|", 1)[1] == first.split("\n|", 1)[1]
     assert json.loads(output.read_text()) == records
+
+
+def test_colours_tell_heads_and_factors(accuracy: ModuleType) -> None:
+    kinds = {
+        "no factors": ["bpr", "lightgcn", "structure", "ease", "freedom", "bm3"],
+        "factors, no heads": ["mars", "mars_paper", "mars_own", "ease_cliques"],
+        "with heads": ["mars_heads", "mars_joint", "mars_own_heads", "bm3_heads"],
+    }
+    for kind, models in kinds.items():
+        assert set(models) <= set(accuracy.MODELS)
+        assert {accuracy.kind_of(model) for model in models} == {kind}
 
 
 def test_comparison_is_paired_over_users_of_mean_seeds(

@@ -30,9 +30,8 @@ def test_records_and_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "records.json"
-    small = ["--latency", "0.05", "--rounds", "4", "--concurrency", "8"]
-    small += ["--memory-items", "2000", "--output", str(output)]
-    monkeypatch.setattr(sys, "argv", ["annotation.py", *small])
+    command = ["annotation.py", "--quick", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", command)
     annotation.main()
     throughput, memory = json.loads(output.read_text())
     assert throughput["items"] == 32

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 import torch
 
@@ -89,4 +90,11 @@ def test_quick(
     assert set(records) == set(new_items.METHODS)
     ndcg = {name: r["val_new"]["ndcg@20"] for name, r in records.items()}
     assert ndcg["all"] > ndcg["random"]
-    assert "| synthetic | all |" in capsys.readouterr().out
+    assert "| synthetic | model + heads |" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "new_items_synthetic.csv").set_index("method")
+    assert set(table.index) == set(records)
+    for method, row in table.iterrows():
+        recall = records[method]["test_new"]["recall@20"]
+        assert row["new items alone: R@20"] == pytest.approx(recall, rel=1e-5)
+    plot = tmp_path / "new_items_synthetic.png"
+    assert plot.read_bytes().startswith(b"\x89PNG")

@@ -24,6 +24,24 @@ def test_tables_are_found_by_their_headers(readme: ModuleType) -> None:
     assert readme.replace_tables("| x |\n| 3 |", [second]) == (second, ["| x |"])
 
 
+def test_a_training_that_records_share_counts_once(readme: ModuleType) -> None:
+    def record(dataset: str, model: str, seconds: float | None) -> dict:
+        times = {"epochs": 30, "seconds_per_epoch": seconds}
+        return {"dataset": dataset, "model": model, "seed": 0, **times}
+
+    records = [
+        record("baby", "mars", 60.0),
+        record("baby", "mars_heads", 60.0),
+        record("baby", "bpr", 12.0),
+        record("baby", "bm3", None),
+        {"dataset": "baby", "model": "ease", "seed": 0},
+        record("sports", "mars", 120.0),
+    ]
+    *_, baby, sports = readme.training_hours({"a.py": records}).split("\n")
+    assert baby == "| `a.py` | baby | 2 | 0.6 |"
+    assert sports == "| `a.py` | sports | 1 | 1.0 |"
+
+
 def test_tables_are_those_of_the_records(readme: ModuleType) -> None:
     tables = list(readme.record_tables())
     number = 0
