@@ -66,6 +66,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "structure": STRUCTURE,
     "mars": {**STRUCTURE, "item_graphs": "factors+structure"},
     "mars_paper": {"model": "mars", "edge_dropout": 0.8, "heads": []},
+    # Edge dropout is not the paper's.
+    "mars_letter": {"model": "mars", "heads": []},
     "ease": {
         "model": "none",
         "heads": ["ease"],

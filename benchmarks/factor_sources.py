@@ -1,11 +1,10 @@
 """What the factors of a language model add over those that come without one.
 
-MARS, with and without heads, over factors from four sources: profiles that a language
+MARS, with and without heads, over factors from five sources: profiles that a language
 model assigned, the same values where their words are in an item's texts (``keywords``),
-k-means clusters of the text features, as many and of as many values
-(``clusters``), and none. All have the text graph beside the factors. Catalogue columns
-such as brand and category can be a source too (``mars-pyg factors columns``); the data
-here has none but title and description.
+k-means clusters of the text features, as many and of as many values (``clusters``), the
+brand and the categories of the catalogue (``columns``; Baby has none), and none. All
+have the text graph beside the factors.
 
     python benchmarks/factor_sources.py --root DATA --text-model MODEL --seeds 0 1 2
     python benchmarks/factor_sources.py --table      # table and plot of the records
@@ -41,6 +40,7 @@ from training_runs import (
 from mars_pyg.config import make_config
 from mars_pyg.factors import (
     ClusterReasoner,
+    ColumnReasoner,
     FactorReasoner,
     ItemCatalogue,
     KeywordReasoner,
@@ -49,14 +49,19 @@ from mars_pyg.factors.profile_folder import write_profile_folder
 from mars_pyg.runs import load_data
 
 RESULTS = Path(__file__).parent / "results" / "factor_sources.json"
-SOURCES = ("none", "clusters", "keywords", "profiles")
+SOURCES = ("none", "clusters", "keywords", "columns", "profiles")
 LABELS = {
     "none": "no factors",
+    "columns": "catalogue",
     "profiles": "language model",
     "mars": "MARS",
     "mars_heads": "MARS with heads",
 }
-FIELDS = ["title", "description"]
+#: The texts in which words are looked for: the titles of Sports are of another model.
+FIELDS = {"baby": ["title", "description"], "sports": ["text"]}
+#: Where the catalogue has a brand, if it is known, and a path of categories, between
+#: bars: by dataset the column, and the first of all categories.
+PATHS = {"sports": ("brand_and_categories", "Sports & Outdoors")}
 #: Heads that read no factors.
 OTHER_HEADS = ["ease", "popularity", "similarity"]
 
@@ -93,8 +98,10 @@ def make_jobs(arguments: argparse.Namespace, profiles: Path) -> Iterator[Job]:
     """The runs to make; with and without heads they share a training."""
     for dataset in arguments.datasets:
         for source in arguments.sources:
+            if source == "columns" and dataset not in PATHS:
+                continue
             own: dict[str, Any] = {}
-            if source in ("clusters", "keywords"):
+            if source in ("clusters", "keywords", "columns"):
                 folder = profiles / f"{dataset}-{source}"
                 if not folder.is_dir():
                     write_profiles(arguments, dataset, source, folder)
@@ -140,11 +147,28 @@ def write_profiles(
             factor: {name: phrases(name) for name in names}
             for factor, names in values.items()
         }
-        reasoner = KeywordReasoner(words, FIELDS)
+        reasoner = KeywordReasoner(words, FIELDS[dataset])
+    elif source == "columns":
+        column, department = PATHS[dataset]
+        columns = split_paths(catalogue.fields[column], department)
+        catalogue.fields.update(columns)
+        reasoner = ColumnReasoner(list(columns))
     else:
         reasoner = ClusterReasoner([len(names) for names in values.values()])
     profiles = reasoner.assign(catalogue)
     write_profile_folder(folder, profiles, catalogue.ids, "asin")
+
+
+def split_paths(texts: list[str], department: str) -> dict[str, list[str]]:
+    """The brands, empty where they are unknown, and the categories of some items.
+
+    Args:
+        texts: A brand and the categories that it is in, between bars, or these alone.
+        department: The first category of items without a brand.
+    """
+    paths = [[part.strip() for part in text.split("|")] for text in texts]
+    brands = ["" if path[0] == department else path.pop(0) for path in paths]
+    return {"brand": brands, "categories": ["|".join(path) for path in paths]}
 
 
 def phrases(value: str) -> list[str]:

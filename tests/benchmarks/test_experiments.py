@@ -192,6 +192,27 @@ def test_sources_have_the_values_of_the_profiles(
         assert value.numel() == 6
 
 
+def test_brands_are_told_from_categories(training_runs: ModuleType) -> None:
+    import factor_sources
+
+    texts = ["Ghost | Sports | Hunting", "| Sports | Cycling", "Sports | Golf", "UTG"]
+    assert factor_sources.split_paths(texts, "Sports") == {
+        "brand": ["Ghost", "", "", "UTG"],
+        "categories": ["Sports|Hunting", "Sports|Cycling", "Sports|Golf", ""],
+    }
+    # Baby has no such column: no run.
+    arguments = training_runs.argparse.Namespace(
+        datasets=["baby", "sports"], sources=["columns"], seeds=[0], root=None
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factor_sources, "write_profiles", lambda *_: None)
+        jobs = list(factor_sources.make_jobs(arguments, Path("profiles")))
+    assert [(job.dataset, job.model) for job in jobs] == [
+        ("sports", "mars columns"),
+        ("sports", "mars_heads columns"),
+    ]
+
+
 def write_amazon(root: Path) -> None:
     """Four items, three of them with texts and with profiles."""
     folder = root / "amazon-baby"
