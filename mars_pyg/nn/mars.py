@@ -55,8 +55,8 @@ class MARS(LightGCN):
     :math:`\| \mathbf{z}_i \|_1` by 1, and :math:`\mathbf{W}_0` starts as
     :math:`[\mathbf{0}; \mathbf{I}]`: :math:`\mathbf{X}` is at first the ID embedding,
     and content enters as far as the gradient asks for it. On Amazon Baby, validation
-    Recall@20 after 60 epochs is .0544 with neither, .0578 with the start alone, .0848
-    with the regularisation alone, and .0883 with both
+    Recall@20 after 60 epochs is .0542 with neither, .0579 with the start alone, .0848
+    with the regularisation alone, and .0882 with both
     (``benchmarks/start_of_training.py``).
 
     The ablations of the paper are arguments: *w/o FP* is :obj:`semantic_weight=0`,
