@@ -193,14 +193,16 @@ class LightGCN(Recommender):
         """
         dtype = sum_dtype(self.user_embedding.weight.dtype)
         if self._cast is None or self._cast[0] != dtype:
-            cast = tree_map(
-                lambda leaf: (
-                    leaf.to(dtype)
-                    if isinstance(leaf, Tensor) and leaf.is_floating_point()
-                    else leaf
-                ),
-                self._graphs,
-            )
+            # What is made in inference mode cannot be trained with later.
+            with torch.inference_mode(False):
+                cast = tree_map(
+                    lambda leaf: (
+                        leaf.to(dtype)
+                        if isinstance(leaf, Tensor) and leaf.is_floating_point()
+                        else leaf
+                    ),
+                    self._graphs,
+                )
             self._cast = dtype, cast
         return self._cast[1]
 

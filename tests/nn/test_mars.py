@@ -497,3 +497,12 @@ def test_cooccurrences_that_nothing_reads_are_refused(data: HeteroData) -> None:
     ):
         with pytest.raises(ValueError, match="'cooccurrence' is the graph of the ID's"):
             make(data, cooccurrence=True, **keys)
+
+
+def test_a_model_that_was_looked_at_in_inference_mode_trains(data: HeteroData) -> None:
+    model = MARS(data, embedding_dim=8)
+    with torch.inference_mode():
+        model()
+    index = torch.arange(4)
+    model.loss(index, index, index + 4)["loss"].backward()
+    assert model.user_embedding.weight.grad is not None
