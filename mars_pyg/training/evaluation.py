@@ -213,7 +213,11 @@ def rank(
     for chunk in user.to(device).split(chunk_size):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             score = recommender.score(chunk, representations)
+        if not score.is_floating_point():
+            score = score.double()
         if seen is not None:
+            # It may be one row for all users, or memory of the model's own.
+            score = score.clone() if score._is_view() else score
             score[seen.select(chunk)] = -torch.inf
         top, item = score.topk(min(k, score.size(1)), dim=1)
         # NaN is larger than any number to topk(), so that it cannot hide.

@@ -260,3 +260,42 @@ def test_a_recommender_needs_no_parameters() -> None:
     assert evaluate(NoParameters(scores), data, "val", k=(1,))["recall@1"] == 1
     recommender = HeadedRecommender(NoParameters(scores), data, [Popularity(data)])
     assert evaluate(recommender, data, "val", k=(1,))["recall@1"] == 1
+
+
+class Counts(Recommender):
+    """The popularity of items, one row of whole numbers for all users."""
+
+    def __init__(self, data: HeteroData, dtype: torch.dtype) -> None:
+        super().__init__(data["user"].num_nodes, data["item"].num_nodes)
+        item = data["user", "interacts", "item"].edge_index[1]
+        self.count = torch.bincount(item, minlength=self.num_items).to(dtype)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros(self.num_users, 0), torch.zeros(self.num_items, 0)
+
+    def loss(self, *triplets: Tensor) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def score(self, user: Tensor, representations: tuple[Tensor, Tensor]) -> Tensor:
+        return self.count.expand(user.numel(), -1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_scores_may_be_one_row_for_all_users(
+    data: HeteroData, dtype: torch.dtype
+) -> None:
+    model = Counts(data, dtype)
+    before = model.count.clone()
+    seen = UserItems.from_data(data, "train")
+    users = torch.arange(model.num_users)
+    for chunk_size in (1, 7):
+        for chunk, _, item in rank(model, users, model.num_items, seen, chunk_size):
+            for user, items in zip(chunk.tolist(), item.tolist(), strict=True):
+                own = seen.item[seen.ptr[user] : seen.ptr[user + 1]].tolist()
+                others = set(range(model.num_items)) - set(own)
+                assert set(items) - {model.num_items} == others
+    assert torch.equal(model.count, before)
+    naive = torch.stack([before.double()] * model.num_users)
+    naive[seen.rows(), seen.item] = -torch.inf
+    best = next(rank(model, users, 1, seen))[1].double()
+    assert torch.equal(best, naive.amax(dim=1, keepdim=True))
