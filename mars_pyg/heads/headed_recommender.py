@@ -174,7 +174,10 @@ class HeadedRecommender(Recommender):
             number = fit_new_item_weight(self, data, exposure)
             head.weight.data = weight.new_full((1,), number)
             heads.append(head.requires_grad_(weight.requires_grad))
-        result = HeadedRecommender(base, data, heads).train(self.training)
+        result = HeadedRecommender(base, data, heads)
+        # The base is shared, and stays in its own mode.
+        result.training = self.training
+        result.heads.train(self.training)
         return result.to(self.history.item.device)
 
     def head_list(self) -> list[ScoreHead]:

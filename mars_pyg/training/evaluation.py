@@ -257,13 +257,16 @@ def inference(recommender: Recommender) -> Iterator[None]:
         recommender: The model; its mode (training or not) is brought back.
     """
     device = device_of(recommender)
-    training = recommender.training
+    training = [(module, module.training) for module in recommender.modules()]
     recommender.eval()
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             yield
     finally:
-        recommender.train(training)
+        recommender.train(training[0][1])
+        # Parts may have modes of their own, as a trained base beside new heads has.
+        for module, mode in training:
+            module.training = mode
 
 
 @contextmanager

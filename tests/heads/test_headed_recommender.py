@@ -442,3 +442,12 @@ def test_weights_that_nothing_was_fitted_on_are_told():
     with pytest.warns(UserWarning, match="stay at one; bring more validation"):
         weights = fit_head_weights(recommender, data)
     assert weights == {"popularity": 1.0}
+
+
+def test_a_trained_base_stays_in_evaluation_mode(data):
+    model = LightGCN(data, embedding_dim=8).eval()
+    recommender = HeadedRecommender(model, data, [Popularity(data)])
+    fit_head_weights(recommender, data)
+    assert not model.training
+    recommender.add_items(AddItems([{"id": "new"}])(data))
+    assert not model.training
