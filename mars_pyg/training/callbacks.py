@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
@@ -19,6 +20,7 @@ from lightning.pytorch.callbacks import (
     TQDMProgressBar,
 )
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from torch.utils._pytree import tree_map
 
 from mars_pyg.files import atomic_path
 
@@ -34,6 +36,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Write a checkpoint beside its place, then rename it."""
+        # Options of a grid may be numbers of numpy, which would not be loaded again.
+        checkpoint = {
+            name: part if name == "state_dict" else tree_map(_plain, part)
+            for name, part in checkpoint.items()
+        }
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
 
@@ -272,6 +279,10 @@ class ProgressLines(Callback):
         self.write(
             f"epoch {trainer.current_epoch + 1:4d}  {losses}  {name} {score:.4f}"
         )
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _state_key(monitor: str | None) -> str:

@@ -73,7 +73,7 @@ class TripletBatches:
         self.user, self.positive = edge_index[:, usable].contiguous()
         if max_steps is not None:
             batch_size = max(batch_size, -(-self.user.numel() // max_steps))
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.seed = seed
         self.current_epoch = current_epoch
 

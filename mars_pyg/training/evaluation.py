@@ -207,7 +207,9 @@ def rank(
         )
     if representations is None:
         representations = compute_representations(recommender)
-    chunk_size = max(1, min(chunk_size, MAX_SCORES // max(recommender.num_items, 1)))
+    chunk_size = max(
+        1, min(int(chunk_size), MAX_SCORES // max(recommender.num_items, 1))
+    )
     device = representations[0].device
     seen = None if seen is None else seen.to(device)
     for chunk in user.to(device).split(chunk_size):

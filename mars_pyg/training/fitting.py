@@ -150,6 +150,8 @@ def fit(
             raise ValueError(f"'{name}' must be positive (got {value})")
     if patience < 1:
         raise ValueError(f"'patience' must be positive (got {patience})")
+    # Lightning takes no integers of numpy.
+    max_epochs, validate_every = int(max_epochs), int(validate_every)
     # Before the first epoch, not after some.
     check_held_out(data, "val")
     with ExitStack() as stack:

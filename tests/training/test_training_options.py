@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -105,6 +106,28 @@ def test_mixed_precision_resumes(graph: HeteroData, tmp_path: Path) -> None:
         assert torch.equal(one, other)
     metrics = [tmp_path / run / "logs" / "metrics.csv" for run in ("run", "whole")]
     assert rows(metrics[0]) == rows(metrics[1])
+
+
+def test_options_may_be_numbers_of_numpy(graph: HeteroData, tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        **OPTIONS,
+        "learning_rate": np.float64(0.05),
+        "batch_size": np.int64(64),
+        "chunk_size": np.int64(16),
+        "patience": np.int64(3),
+        "validate_every": np.int64(1),
+        "run_dir": tmp_path,
+    }
+
+    def model() -> LightGCN:
+        torch.manual_seed(0)
+        return LightGCN(graph, embedding_dim=8, regularization=np.float64(0.01))
+
+    fit(model(), graph, max_epochs=1, **options)
+    found = fit(model(), graph, max_epochs=2, resume=True, **options)
+    plain = {name: getattr(x, "tolist", lambda x=x: x)() for name, x in options.items()}
+    plain["run_dir"] = tmp_path / "plain"
+    assert fit(model(), graph, max_epochs=2, **plain).val == found.val
 
 
 def own_trainer(folder: Path, max_epochs: int) -> Trainer:
