@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch_geometric.data import HeteroData
 
 from mars_pyg.content_digest import check_content, content_digests
@@ -97,7 +98,7 @@ class RecommenderModule(LightningModule):
         check_content(checkpoint.get("content"), self.data, [self.recommender])
         # Lightning would load the weights before it makes the module as precise.
         for name, tensor in self.state_dict(keep_vars=True).items():
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() and not is_lazy(tensor):
                 saved = checkpoint["state_dict"].get(name, tensor)
                 tensor.data = tensor.data.to(saved.dtype)
 

@@ -474,3 +474,36 @@ def test_a_run_in_double_precision_goes_on_as_it_was(
     )
     state = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["state_dict"]
     assert {x.dtype for x in state.values() if x.is_floating_point()} == {torch.float64}
+
+
+class Lazy(MARS):
+    """Has a layer that takes its width from what it reads first."""
+
+    def __init__(self, data: HeteroData) -> None:
+        super().__init__(data, embedding_dim=8)
+        self.last = torch.nn.LazyLinear(8, bias=False)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        user, item = super().forward()
+        return user, self.last(item)
+
+    def loss(
+        self, user: Tensor, positive: Tensor, negative: Tensor
+    ) -> dict[str, Tensor]:
+        tables = [self.item_embedding.weight]
+        return {"loss": self._bpr_loss(self(), user, positive, negative, tables)}
+
+
+def test_a_model_with_lazy_layers_goes_on(graph: HeteroData, tmp_path: Path) -> None:
+    def run(folder: str, max_epochs: int) -> tuple[torch.nn.Module, FitResult]:
+        torch.manual_seed(0)
+        model = Lazy(graph)
+        options = {**OPTIONS, "max_epochs": max_epochs, "run_dir": tmp_path / folder}
+        return model, fit(model, graph, resume=True, **options)
+
+    whole, expected = run("whole", 4)
+    run("part", 2)
+    rest, found = run("part", 4)
+    assert found.val == expected.val
+    for one, other in zip(rest.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
