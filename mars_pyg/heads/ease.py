@@ -123,9 +123,15 @@ class EASE(ScoreHead):
 
         Raises:
             MemoryError: If the dense form was asked for, and does not fit the memory.
-            ValueError: If :math:`\lambda` is too small for the precision.
+            ValueError: If there are other than :obj:`num_items` items, or
+                :math:`\lambda` is too small for the precision.
         """
         kernel = ItemKernel.from_data(data, self.l2, self.clique_weight)
+        if kernel.num_items != self.num_items:
+            raise ValueError(
+                f"'num_items' must be the number of items of 'data', "
+                f"{kernel.num_items} (got {self.num_items})"
+            )
         solver = self.solver
         if solver == "auto":
             solver = "dense" if self.num_items <= DENSE_ITEMS else "local"

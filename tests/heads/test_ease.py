@@ -239,3 +239,10 @@ def test_a_matrix_that_is_singular_is_said(solver):
     head = EASE(3, 1e-30, 0.0, solver=solver)
     with pytest.raises(ValueError, match="EASE cannot be solved with an L2 weight"):
         head.fit(data)
+
+
+@pytest.mark.parametrize("num_items", [5, 20])
+def test_another_number_of_items_is_refused(num_items):
+    data = SyntheticFactorDataset(num_users=20, num_items=10)[0]
+    with pytest.raises(ValueError, match="10"):
+        EASE(num_items).fit(data)
