@@ -32,6 +32,9 @@ def to_edge_index(edge_index: Adj) -> Tensor:
         # by those who read it.
         return edge_index.long() if edge_index.dtype in NARROW else edge_index
     if is_torch_sparse_tensor(edge_index):
+        if edge_index.layout == torch.sparse_coo:
+            # PyG would mark the tensor itself as sorted and without repeated entries.
+            edge_index = edge_index.coalesce()
         (target, source), _ = sparse_to_edge_index(edge_index)
     else:
         target, source, _ = edge_index.coo()

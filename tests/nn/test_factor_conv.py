@@ -358,6 +358,14 @@ def test_torch_sparse_tensors(layout: torch.layout, fuse: bool) -> None:
     assert_equal_with_gradients(conv(x, adj_t, FACTOR, gate), expected, [x, gate])
 
 
+def test_a_sparse_tensor_is_left_as_it_is() -> None:
+    adj_t = torch.sparse_coo_tensor(MANY.flip(0).flip(1), torch.ones(10), (5, 6))
+    dense = adj_t.to_dense()
+    FactorConv(2)(random(6, 2), adj_t, FACTOR)
+    assert not adj_t.is_coalesced()
+    assert torch.equal(adj_t.to_sparse_csr().to_dense(), dense)
+
+
 def test_edge_index_class() -> None:
     x, gate = random(6, 2), random(6, 2, seed=1)
     conv = FactorConv(2)
