@@ -167,8 +167,8 @@ class MARSConv(MessagePassing):
         if not plain:
             return matrix.matmul(x)
         edges = torch.stack([matrix.col.long(), matrix.rows()])
-        assert matrix.weight is not None
-        return self.propagate(edges, x=x, weight=matrix.weight.to(x.dtype))
+        weight = x.new_ones(()) if matrix.weight is None else matrix.weight.to(x.dtype)
+        return self.propagate(edges, x=x, weight=weight.expand(edges.size(1)))
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
         """Weigh a neighbour's message."""

@@ -305,6 +305,17 @@ def test_compile_with_inductor() -> None:
     )
 
 
+def test_a_structure_without_weights() -> None:
+    z = random(6, 3)
+    conv = layer(3, 2, 2)
+    matrix = SparseMatrix.from_edges(STRUCT[1], STRUCT[0], 6, 6)
+    fused = conv(z, MANY, FACTOR, matrix)
+    conv.fuse = False
+    assert_equal_with_gradients(
+        conv(z, MANY, FACTOR, matrix), fused, variables(conv, z)
+    )
+
+
 def test_plain_path_is_left_again() -> None:
     conv = layer(3, 2, 2)
     z = random(6, 3)
