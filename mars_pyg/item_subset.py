@@ -27,7 +27,7 @@ def take_items(data: HeteroData, item: Tensor) -> HeteroData:
     result = HeteroData()
     result["user"].update(data["user"].to_dict())
     for name, value in data["item"].items():
-        if isinstance(value, list):
+        if isinstance(value, list) and len(value) == num_items:
             result["item"][name] = [value[i] for i in item.tolist()]
         else:
             result["item"][name] = value[item] if isinstance(value, Tensor) else value

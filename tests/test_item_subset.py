@@ -5,7 +5,7 @@ from factor_data import make_data, problems
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mars_pyg import SyntheticFactorDataset
+from mars_pyg import AddItems, SyntheticFactorDataset
 from mars_pyg.item_subset import take_items
 from mars_pyg.item_values import item_value_edges
 from mars_pyg.user_items import INTERACTS
@@ -40,3 +40,11 @@ def test_ids_features_and_splits_follow_the_items():
         user, chosen = some[INTERACTS][name]
         pairs = zip(user.tolist(), item[chosen].tolist(), strict=True)
         assert set(pairs) == expected
+
+
+def test_lists_that_are_not_of_the_items_stay_as_they_are():
+    graph = SyntheticFactorDataset(num_users=30, num_items=20)[0]
+    graph["item"].columns = ["one", "two"]
+    more = AddItems([{"id": "new"}])(graph.clone())
+    assert more["item"].columns == ["one", "two"]
+    assert take_items(more, torch.tensor([7, 3]))["item"].columns == ["one", "two"]

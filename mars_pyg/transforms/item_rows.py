@@ -39,7 +39,8 @@ def append_rows(
             )
     rows: dict[str, Tensor | list[str]] = {}
     for name, value in store.items():
-        if isinstance(value, list):
+        # A list of another length is not of the items.
+        if isinstance(value, list) and len(value) == num_items:
             rows[name] = [*value, *texts.get(name, [""] * num_new)]
         elif name.startswith("x_"):
             new = features.get(name, value.new_zeros(num_new, value.size(1)))
