@@ -12,6 +12,7 @@ from torch_geometric.utils.sparse import index2ptr
 
 from mars_pyg.edge_forms import check_range, edges_of, to_edge_index
 from mars_pyg.errors import DataError
+from mars_pyg.kernels.factor_graph import check_edges
 
 INTERACTS = ("user", "interacts", "item")
 EDGE_NAMES = {"train": "edge_index", "val": "val_edge_index", "test": "test_edge_index"}
@@ -41,8 +42,13 @@ class UserItems:
             edge_index: User and item indices ``[2, E]``.
             num_users: Number of users.
             num_items: Number of items.
+
+        Raises:
+            ValueError: If an edge is of a user or an item that is not there.
         """
-        user, item = to_edge_index(edge_index)
+        edge_index = to_edge_index(edge_index)
+        check_edges("edge_index", edge_index, num_users, num_items, "users", "items")
+        user, item = edge_index
         key = (user * num_items + item).unique()
         user = key.div(max(num_items, 1), rounding_mode="floor")
         return cls(index2ptr(user, num_users), key - user * num_items, num_items)

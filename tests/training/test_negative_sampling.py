@@ -76,3 +76,10 @@ def test_select_lists_the_items_of_each_user(data: st.DataObject) -> None:
         for i in sorted({i for v, i in pairs if v == u})
     ]
     assert list(zip(row.tolist(), item.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("pair", [(2, 0), (0, 3), (-1, 0), (0, -1)])
+def test_edges_of_users_and_items_that_are_not_there(pair: tuple[int, int]) -> None:
+    edges = torch.tensor([(0, 1), pair]).t()
+    with pytest.raises(ValueError, match=r"users|items"):
+        NegativeSampler(edges, num_users=2, num_items=3)
