@@ -26,7 +26,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
 from mars_pyg.files import load_tensors
-from mars_pyg.nn.recommender import Recommender
+from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.callbacks import (
     AtomicCheckpointIO,
     EpochTimer,
@@ -146,14 +146,19 @@ def fit(
     metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in k]
     if monitor not in metrics:
         raise ValueError(f"'monitor' must be one of {metrics} (got {monitor!r})")
-    for name, value in (("validate_every", validate_every), ("max_epochs", max_epochs)):
-        if value < 1:
+    for name, value in (
+        ("validate_every", validate_every),
+        ("max_epochs", max_epochs),
+        ("patience", patience),
+        ("chunk_size", chunk_size),
+        ("num_eval_users", num_eval_users),
+    ):
+        if value is not None and value < 1:
             raise ValueError(f"'{name}' must be positive (got {value})")
-    if patience < 1:
-        raise ValueError(f"'patience' must be positive (got {patience})")
     # Lightning takes no integers of numpy.
     max_epochs, validate_every = int(max_epochs), int(validate_every)
     # Before the first epoch, not after some.
+    check_graph(recommender, data)
     check_held_out(data, "val")
     with ExitStack() as stack:
         folder = Path(

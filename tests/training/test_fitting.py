@@ -252,11 +252,28 @@ def test_a_folder_with_a_run_is_not_overwritten(
         ({"max_epochs": 0}, "'max_epochs'"),
         ({"patience": 0}, "'patience'"),
         ({"batch_size": 0}, "'batch_size'"),
+        ({"chunk_size": 0}, "'chunk_size' must"),
+        ({"num_eval_users": 0}, "'num_eval_users'"),
     ],
 )
 def test_wrong_options(graph: HeteroData, options: dict, message: str) -> None:
+    model = make(graph)
+    before = [parameter.clone() for parameter in model.parameters()]
     with pytest.raises(ValueError, match=message):
-        fit(make(graph), graph, **{**OPTIONS, **options})
+        fit(model, graph, **{**OPTIONS, **options})
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+@pytest.mark.parametrize("num_items", [30, 90])
+def test_a_graph_of_other_items_is_not_trained_on(
+    graph: HeteroData, num_items: int
+) -> None:
+    other = SyntheticFactorDataset(graph["user"].num_nodes, num_items)[0]
+    model = BPR(graph, embedding_dim=4)
+    before = model.item_embedding.weight.clone()
+    with pytest.raises(DataError, match=f"there are {num_items} items"):
+        fit(model, other, **OPTIONS)
+    assert torch.equal(model.item_embedding.weight, before)
 
 
 def test_without_validation_nothing_is_trained(graph: HeteroData) -> None:
