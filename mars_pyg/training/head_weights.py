@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg.heads import HeadedRecommender
 from mars_pyg.heads.new_items import NewItems
 from mars_pyg.training.candidate_pool import CandidatePool
-from mars_pyg.training.evaluation import check_held_out
+from mars_pyg.training.evaluation import check_held_out, inference
 
 #: The least weight of the model, as a share of the largest one.
 MIN_MODEL_WEIGHT = 1e-3
@@ -50,7 +50,7 @@ def fit_head_weights(
 
     Raises:
         DataError: If the data has no validation interactions.
-        ValueError: If the recommender has new items; see
+        ValueError: If a number is not positive, or the recommender has new items; see
             :meth:`HeadedRecommender.add_items`.
     """
     check_held_out(data, "val")
@@ -59,9 +59,18 @@ def fit_head_weights(
             "the weights of a recommender with new items cannot be fitted, as nobody "
             "has chosen these; fit them first, then 'add_items'"
         )
-    pool = CandidatePool.from_recommender(
-        recommender, data, num_users=num_users, num_candidates=num_candidates
-    )
+    for name, value in (
+        ("num_users", num_users),
+        ("num_candidates", num_candidates),
+    ):
+        if value < 1:
+            raise ValueError(f"'{name}' must be positive (got {value})")
+    # In full precision and with gradients, whatever the mode around is.
+    with torch.inference_mode(False), inference(recommender):
+        pool = CandidatePool.from_recommender(
+            recommender, data, num_users=num_users, num_candidates=num_candidates
+        )
+        weight = fit_pool(pool, num_candidates)
     if not bool(pool.found.any()):
         warnings.warn(
             "no validation item is among the likely ones that the weights of the heads "
@@ -69,7 +78,6 @@ def fit_head_weights(
             "interactions, or a larger 'num_candidates'",
             stacklevel=2,
         )
-    weight = fit_pool(pool, num_candidates)
     _set_weights(recommender, pool.to_raw(weight))
     names = ["model", *recommender.part_names]
     first = 1 if recommender.base is None else 0

@@ -451,3 +451,18 @@ def test_a_trained_base_stays_in_evaluation_mode(data):
     assert not model.training
     recommender.add_items(AddItems([{"id": "new"}])(data))
     assert not model.training
+
+
+def test_weights_do_not_depend_on_the_mode_around(data):
+    recommender = make_recommender(data)
+    expected = fit_head_weights(recommender, data)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert fit_head_weights(recommender, data) == expected
+    with torch.inference_mode():
+        assert fit_head_weights(recommender, data) == expected
+
+
+@pytest.mark.parametrize("name", ["num_users", "num_candidates"])
+def test_weights_are_not_fitted_on_nothing(data, name):
+    with pytest.raises(ValueError, match=f"'{name}' must be positive"):
+        fit_head_weights(make_recommender(data), data, **{name: 0})
