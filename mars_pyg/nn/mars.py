@@ -254,9 +254,15 @@ class MARS(LightGCN):
     def _has_propagated_users(self) -> bool:
         return type(self).forward is MARS.forward
 
+    def _has_own_items(self) -> bool:
+        """Whether a subclass represents its items in another way."""
+        kind = type(self)
+        parts = (kind.forward, kind.item_content)
+        return parts != (MARS.forward, MARS.item_content)
+
     def item_terms(self) -> ItemTerms:
         """The items, split by their graphs; see :class:`Recommender`."""
-        if self.item_graphs == "none":
+        if self.item_graphs == "none" or self._has_own_items():
             return super().item_terms()
         return content_terms(self, *super().forward())
 
@@ -304,15 +310,14 @@ class MARS(LightGCN):
         if self.fusion != "joint" and views:
             content = self._merge(views)
         final = items if content is None else items + content
+        pair = self() if self._has_own_items() else (users, final)
         tables = [self.item_embedding.weight]
         if self.item_input == "features":
             # Else the model escapes the regularisation of the ID embeddings through
             # W_0, and overfits.
             names = ["joint"] if self.fusion == "joint" else self.view_modalities
             tables += [inputs[name] for name in names if name in inputs]
-        parts = {
-            "bpr": self._bpr_loss((users, final), user, positive, negative, tables)
-        }
+        parts = {"bpr": self._bpr_loss(pair, user, positive, negative, tables)}
         if self.decoder is not None:
             if self.semantic_items == "batch":
                 index = torch.cat([positive, negative]).unique()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from mars_models import NUM_ITEMS, make, make_graph
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from mars_pyg import BPR, LightGCN
+from mars_pyg import BPR, MARS, LightGCN
 from mars_pyg.kernels.reference import reference_adjacency
 from mars_pyg.nn.item_terms import Term
 
@@ -100,3 +101,30 @@ def test_other_recommenders_have_one_term(data: HeteroData) -> None:
     assert terms.terms == [Term("collaborative")]
     item = torch.tensor([2, 5])
     torch.testing.assert_close(terms.vectors(item)[:, 0], model()[1][item])
+
+
+class OwnForward(MARS):
+    def forward(self) -> tuple[Tensor, Tensor]:
+        users, items = super().forward()
+        return users, items * self.scale
+
+
+class OwnContent(MARS):
+    def item_content(self) -> Tensor | None:
+        content = super().item_content()
+        assert content is not None
+        return content * self.scale
+
+
+@pytest.mark.parametrize("kind", [OwnForward, OwnContent])
+def test_a_subclass_trains_and_explains_its_own_items(
+    data: HeteroData, kind: type[MARS]
+) -> None:
+    model = kind(data, embedding_dim=8)
+    model.scale = torch.nn.Parameter(torch.full((8,), 2.0))
+    index = torch.arange(4)
+    model.loss(index, index, index + 4)["loss"].backward()
+    assert model.scale.grad is not None
+    assert model.scale.grad.abs().sum() > 0
+    found = model.item_terms().vectors(index).sum(dim=1)
+    torch.testing.assert_close(found, model()[1][index])

@@ -487,12 +487,6 @@ class Lazy(MARS):
         user, item = super().forward()
         return user, self.last(item)
 
-    def loss(
-        self, user: Tensor, positive: Tensor, negative: Tensor
-    ) -> dict[str, Tensor]:
-        tables = [self.item_embedding.weight]
-        return {"loss": self._bpr_loss(self(), user, positive, negative, tables)}
-
 
 def test_a_model_with_lazy_layers_goes_on(graph: HeteroData, tmp_path: Path) -> None:
     def run(folder: str, max_epochs: int) -> tuple[torch.nn.Module, FitResult]:
