@@ -50,7 +50,8 @@ def similar_items(data: HeteroData, num_items: int, k: int) -> tuple[Tensor, Ten
     size = max(1, MAX_SCORES // max(num_items, 1))
     for start in range(num_items, num_items + num_new, size):
         rows = slice(start, min(start + size, num_items + num_new))
-        score = torch.zeros(rows.stop - rows.start, num_items)
+        # As the features are, whatever the default is.
+        score = torch.zeros(rows.stop - rows.start, num_items, dtype=torch.float32)
         for x in features:
             score.addmm_(x[rows], x[:num_items].t())
         if values is not None:

@@ -87,3 +87,15 @@ def test_a_graph_without_values_and_features_says_nothing():
     neighbor, like = similar_items(data, 2, 5)
     assert neighbor.shape == (1, 2)
     assert not like.any()
+
+
+def test_double_precision_as_the_default_changes_nothing():
+    features = {"a": [[1.0, 0.0], [0.5, 1.0], [0.0, 2.0]]}
+    data = make(features, [{0}, {1}, {1}], 2)
+    expected = similar_items(data, 2, 2)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = similar_items(data, 2, 2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, expected))
