@@ -21,6 +21,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch_geometric.data import HeteroData
 
@@ -318,12 +319,13 @@ def _check_resumed(
     found = {
         name.removeprefix(prefix): list(tensor.shape)
         for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
+        if name.startswith(prefix) and isinstance(tensor, Tensor)
     }
     # A lazy layer takes the shape that it had.
     wanted = {
         name: found.get(name) if is_lazy(x) else list(x.shape)
         for name, x in recommender.state_dict().items()
+        if isinstance(x, Tensor)
     }
     names = sorted(
         name for name in {*found, *wanted} if found.get(name) != wanted.get(name)

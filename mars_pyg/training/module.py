@@ -98,7 +98,9 @@ class RecommenderModule(LightningModule):
         check_content(checkpoint.get("content"), self.data, [self.recommender])
         # Lightning would load the weights before it makes the module as precise.
         for name, tensor in self.state_dict(keep_vars=True).items():
-            if tensor.is_floating_point() and not is_lazy(tensor):
+            if not isinstance(tensor, Tensor) or is_lazy(tensor):
+                continue
+            if tensor.is_floating_point():
                 saved = checkpoint["state_dict"].get(name, tensor)
                 tensor.data = tensor.data.to(saved.dtype)
 

@@ -501,3 +501,21 @@ def test_a_model_with_lazy_layers_goes_on(graph: HeteroData, tmp_path: Path) -> 
     assert found.val == expected.val
     for one, other in zip(rest.parameters(), whole.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Stateful(MARS):
+    """Keeps in its state what is no tensor."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.found = state
+
+
+def test_a_state_beyond_tensors_goes_on(graph: HeteroData, tmp_path: Path) -> None:
+    options = {**OPTIONS, "run_dir": tmp_path, "max_epochs": 1}
+    fit(Stateful(graph, embedding_dim=8), graph, **options)
+    model = Stateful(graph, embedding_dim=8)
+    fit(model, graph, **{**options, "max_epochs": 2}, resume=True)
+    assert model.found == {"version": 1}
