@@ -77,13 +77,14 @@ class RecommenderModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters."""
-        # Fused: one pass over the embeddings instead of one per arithmetic operation.
+        # Fused: one pass over the embeddings instead of one per arithmetic operation,
+        # which is not there for complex numbers.
         return torch.optim.Adam(
             self.parameters(),
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             eps=self.epsilon,
-            fused=True,
+            fused=not any(parameter.is_complex() for parameter in self.parameters()),
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -117,7 +118,10 @@ class RecommenderModule(LightningModule):
         """Compute the loss of a batch of triplets."""
         losses = self.recommender.loss(*batch)
         self.log_dict(
-            {f"train/{name}": loss.detach() for name, loss in losses.items()},
+            {
+                f"train/{name}": torch.as_tensor(loss).detach()
+                for name, loss in losses.items()
+            },
             on_step=False,
             on_epoch=True,
             prog_bar=True,

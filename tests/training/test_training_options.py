@@ -228,3 +228,28 @@ def test_a_gpu_trains_as_the_cpu_does(graph: HeteroData, precision: str) -> None
         weight.is_cuda and weight.isfinite().all() for weight in on_gpu.parameters()
     )
     assert second.val["recall@5"] == pytest.approx(first.val["recall@5"], abs=0.1)
+
+
+class Rotating(BPR):
+    """Has complex parameters, and logs a plain number."""
+
+    def __init__(self, data: HeteroData) -> None:
+        super().__init__(data, embedding_dim=8)
+        self.phase = torch.nn.Parameter(torch.zeros(8, dtype=torch.complex64))
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        user, item = super().forward()
+        return user, item * self.phase.exp().real
+
+    def loss(self, *triplets: Tensor) -> dict[str, Tensor]:
+        parts: dict[str, Any] = super().loss(*triplets)
+        return {**parts, "size": float(self.phase.detach().abs().max())}
+
+
+def test_complex_parameters_and_plain_numbers(
+    graph: HeteroData, tmp_path: Path
+) -> None:
+    model = Rotating(graph)
+    fit(model, graph, max_epochs=2, run_dir=tmp_path, **OPTIONS)
+    assert model.phase.abs().min() > 0
+    assert float(rows(tmp_path / "logs" / "metrics.csv")[1]["train/size"]) > 0
