@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from typing import Any
 import torch
 
 from mars_pyg.errors import DataError
+
+#: A disk with less room than so many bytes is full.
+FULL = 2**16
 
 
 @contextmanager
@@ -27,6 +32,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields:
         The temporary path, with the same suffix as ``path``.
+
+    Raises:
+        OSError: If the disk is full, whatever the library that writes makes of it.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +50,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         yield temporary
         os.replace(temporary, target)
+    except DataError:
+        raise
+    except Exception as error:
+        # torch, safetensors and faiss have errors of their own, which say no reason.
+        if shutil.disk_usage(target.parent).free >= FULL:
+            raise
+        full = errno.ENOSPC
+        raise OSError(full, os.strerror(full), str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
