@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -80,5 +82,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # Warnings are for the user here, not for a developer: no path, no line of code.
     warnings.showwarning = show_warning
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # A terminal need not know all letters of a catalogue.
+        sys.stdout.reconfigure(errors="replace")
     keep_freed_memory()
     app()

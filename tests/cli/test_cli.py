@@ -38,6 +38,18 @@ def test_a_run_that_is_not_there_is_not_gone_on_with(run: Run, tmp_path: Path) -
     assert not (tmp_path / "typo").exists()
 
 
+def test_letters_that_a_terminal_lacks_end_no_command(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    items = tmp_path / "items.csv"
+    items.write_text("id,title\ni0,green tea\n", encoding="utf-8")
+    with open(tmp_path / "shown", "w", encoding="latin-1") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        options = "--model=tfidf", "--output=茶_feat.npy"
+        assert run("features", str(items), *options)[0] == 0
+    assert "are in ?_feat.npy" in (tmp_path / "shown").read_text("latin-1")
+
+
 def test_train_evaluate_recommend(run: Run, tmp_path: Path) -> None:
     status, out, err = run("train", *SMALL)
     assert status == 0
