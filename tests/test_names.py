@@ -12,10 +12,13 @@ from mars_pyg import (
     AddItems,
     DataError,
     FactorAffinity,
+    LightGCN,
     SyntheticFactorDataset,
+    counterfactuals,
     explain,
     recommend,
 )
+from mars_pyg.explanations import render_page
 from mars_pyg.serving import export
 
 
@@ -43,4 +46,18 @@ def test_what_shows_names_asks_for_them(
         calls += [lambda: FactorAffinity(data), lambda: AddItems([{"id": "n"}])(data)]
     for call in calls:
         with pytest.raises(DataError, match=f"set data\\['{kind}'\\].{name} to a list"):
+            call()
+
+
+def test_one_name_is_no_list_of_its_letters(data: HeteroData) -> None:
+    data["user"].id = [str(u) for u in range(20)]
+    data["item"].id = [str(i) for i in range(30)]
+    model = LightGCN(data)
+    calls = {
+        "users": lambda: render_page(model, data, "17"),
+        "items": lambda: explain(model, data, "17", "25"),
+        "'items'": lambda: counterfactuals(model, data, "17", "25"),
+    }
+    for argument, call in calls.items():
+        with pytest.raises(TypeError, match=f"{argument}.* must be a list of names"):
             call()

@@ -14,6 +14,7 @@ from mars_pyg.explanations.counterfactual import ranks_without
 from mars_pyg.explanations.explanation import Counterfactual, Explanation, Reason
 from mars_pyg.explanations.reasons import head_reasons, term_reasons
 from mars_pyg.heads import HeadedRecommender, ScoreHead
+from mars_pyg.names import names_of
 from mars_pyg.nn.recommender import Recommender, check_graph, check_inner_product
 from mars_pyg.training.evaluation import compute_representations, inference, rank
 from mars_pyg.user_items import UserItems
@@ -81,7 +82,7 @@ class ScoreExplainer:
         if items is None:
             index = self._best(row, k, splits)
         else:
-            index = self.catalogue.items(items)
+            index = self.catalogue.items(names_of("items", items))
         history = self._items_of(self.history, row)
         values = HistoryValues(self.catalogue, history.item.cpu())
         reasons: list[list[Reason]] = [[] for _ in range(index.numel())]
@@ -132,7 +133,7 @@ class ScoreExplainer:
         if items is None:
             index = self._best(row, k, splits)
         else:
-            index = self.catalogue.items(items)
+            index = self.catalogue.items(names_of("items", items))
         history = self._items_of(self.history, row).item
         with inference(self.recommender):
             users, table = self._representations

@@ -16,6 +16,7 @@ from mars_pyg.explanations.gaps import knowledge_gaps
 from mars_pyg.explanations.taste import FactorTaste, Tastes
 from mars_pyg.explanations.text import counterfactual_sentence, signed, split_reasons
 from mars_pyg.files import atomic_path
+from mars_pyg.names import names_of
 from mars_pyg.nn.recommender import Recommender
 from mars_pyg.user_items import UserItems, splits_of
 
@@ -142,6 +143,7 @@ def render_page(
     """
     import jinja2
 
+    users = names_of("users", users)
     explainer = ScoreExplainer(recommender, data)
     tastes = Tastes(explainer.catalogue, explainer.history)
     splits = splits_of(data) if splits is None else splits
