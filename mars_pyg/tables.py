@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+#: Characters of a file in which its header is looked for.
+MAX_HEADER = 2**16
 
 
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
@@ -252,13 +254,11 @@ def delimiter(path: str | PathLike[str]) -> str:
         return "\t"
     if not Path(path).is_file():
         return ","
-    return max(",;\t", key=lambda sign: _header_size(path, sign))
-
-
-def _header_size(path: str | PathLike[str], sign: str) -> int:
-    """The number of fields of the first line that is not blank."""
-    with _records(path, sign, "replace") as reader:
-        return next((len(record) for record in reader if not _is_blank(record)), 0)
+    with open(path, encoding="utf-8-sig", errors="replace") as stream:
+        start = stream.read(MAX_HEADER).lstrip(" \n")
+    # What is in quotes parts nothing, be it a sign or the end of a line.
+    header = re.sub(r'"[^"]*"?', "", start).partition("\n")[0]
+    return max(",;\t", key=header.count)
 
 
 def _is_blank(record: list[str]) -> bool:
@@ -266,13 +266,11 @@ def _is_blank(record: list[str]) -> bool:
 
 
 @contextmanager
-def _records(
-    path: str | PathLike[str], sign: str, errors: str = "strict"
-) -> Iterator[Any]:
+def _records(path: str | PathLike[str], sign: str) -> Iterator[Any]:
     """Open a text file as a reader of records, whose fields may have any length."""
     limit = csv.field_size_limit(2**31 - 1)
     try:
-        with open(path, encoding="utf-8-sig", errors=errors, newline="") as stream:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
             yield csv.reader(stream, delimiter=sign)
     finally:
         csv.field_size_limit(limit)

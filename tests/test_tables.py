@@ -213,6 +213,9 @@ def test_row_of_behind_a_long_field(tmp_path: Path) -> None:
         ("\nid;title\n", ["id", "title"]),
         (" \r\nid\ttitle\r\n", ["id", "title"]),
         ('id,"a; b",title\n', ["id", "a; b", "title"]),
+        ('"id";"a, b, c, d";"e"\n', ["id", "a, b, c, d", "e"]),
+        ('id,"a; ""b""; c; d"\n', ["id", 'a; "b"; c; d']),
+        ('"a,\nb,";c\n', ["a,\nb,", "c"]),
     ],
 )
 def test_sign_that_parts_the_header(
