@@ -159,6 +159,9 @@ class AddItems(BaseTransform):
         if "title" in texts:
             # A title is one line, wherever it is shown.
             texts["title"] = [" ".join(title.split()) for title in texts["title"]]
+            if "text" in data["item"] and "text" not in factors:
+                # For features that are made later, as they are made here.
+                texts.setdefault("text", texts["title"])
         return texts
 
     def _features(

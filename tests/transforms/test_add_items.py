@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 from mars_pyg import (
     AddFactorValues,
     AddItems,
+    AddTextFeatures,
     DataError,
     Factor,
     FactorDataset,
@@ -164,6 +165,18 @@ def test_text_features_come_from_the_encoder_of_the_graph(
     )
     with pytest.raises(DataError, match="'text_model'"):
         AddItems([{"id": "c", "title": "mug"}])(data)
+
+
+def test_features_that_are_made_after_the_items_know_the_new_ones(
+    data: HeteroData,
+) -> None:
+    del data["item"].x_text
+    data["item"].text = ["red mug", "blue mug"]
+    after = AddTextFeatures("tfidf")(AddItems([{"id": "c", "title": "red mug"}])(data))
+    assert after["item"].text[2] == "red mug"
+    assert after["item"].x_text[2].tolist() == after["item"].x_text[0].tolist()
+    given = AddItems([{"id": "c", "title": "Mug", "text": "blue mug"}])(data)
+    assert given["item"].text[2] == "blue mug"
 
 
 def test_a_dataset_with_two_modalities_takes_items() -> None:
