@@ -31,6 +31,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
 from mars_pyg.features.chunks import model_identity
 from mars_pyg.features.files import find_features, read_features
+from mars_pyg.names import names_of
 from mars_pyg.tables import check_repeated_header, check_unique, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
 
@@ -130,7 +131,9 @@ class AmazonFactorDataset(GraphDataset):
             prepare_amazon(root / "raw", folder, name, url)
         self.folder = folder
         self.text_model = text_model
-        self.factor_columns = None if factor_columns is None else tuple(factor_columns)
+        self.factor_columns = None
+        if factor_columns is not None:
+            self.factor_columns = tuple(names_of("factor_columns", factor_columns))
         self.profile_folders = find_profiles(folder, profiles)
         self.shipped_profiles = shipped_profiles and not self.profile_folders
         encoder = None if text_model is None else model_identity(text_model)

@@ -45,6 +45,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_one_name_is_no_list_of_names(root: Path) -> None:
+    with pytest.raises(TypeError, match=r"'factor_columns' .*write \['title'\]"):
+        AmazonFactorDataset(root, factor_columns="title")
+
+
 def test_graph(root: Path) -> None:
     dataset = AmazonFactorDataset(root)
     assert str(dataset) == "AmazonFactorDataset('baby')"
