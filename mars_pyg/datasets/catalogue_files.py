@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 #: The modality of the profiles that factor columns become.
 CATALOGUE = "catalogue"
+#: Characters of a cell that a message shows.
+MAX_SHOWN = 100
 
 
 def check_features(x: Tensor, file: Path, items_file: Path, num_items: int) -> None:
@@ -47,9 +50,10 @@ def find_images(cells: Series, folder: Path, file: Path) -> list[str]:
     paths = []
     for index, cell in enumerate(cells.str.strip()):
         path = folder / cell if cell else None
-        if path is not None and not path.is_file():
+        # What is too long for a path, such as the picture itself, is none.
+        if path is not None and not isfile(path):
             raise DataError(
-                f"there is no image {cell!r}",
+                f"there is no image {cell[:MAX_SHOWN]!r}",
                 mend="correct the path, which is relative to the folder, or leave "
                 "the field empty",
                 file=file,

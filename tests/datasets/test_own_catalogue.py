@@ -251,6 +251,14 @@ def test_images_of_a_folder_that_moved(root: Path, tmp_path: Path) -> None:
     assert data["item"].image_path[0] == str(moved / "mug.jpg")
 
 
+def test_a_picture_in_the_place_of_its_path(root: Path) -> None:
+    picture = f"data:image/png;base64{'x' * 5000}"
+    replace(root / "items.csv", "Acme,red,", f"Acme,red,{picture}")
+    with pytest.raises(DataError, match=r"no image 'data:image/png.{80,90}'") as caught:
+        FactorDataset(root, image_column="picture")
+    assert (caught.value.row, caught.value.field) == (2, "picture")
+
+
 def test_images_hold_from_any_folder(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
