@@ -85,6 +85,15 @@ def _repeated_column(file: Path, name: str) -> DataError:
     )
 
 
+def whole_characters(text: str) -> str:
+    """Replace halves of characters, as json may hold, which no file can.
+
+    Characters beyond the first plane are written as two halves, of which a text that
+    was cut ends in one.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def write_table(table: DataFrame, path: str | PathLike[str]) -> None:
     """Write a table as a file that :func:`read_table` understands.
 

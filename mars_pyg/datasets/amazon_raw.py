@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mars_pyg.datasets.interactions import k_core, split_interactions
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path
+from mars_pyg.tables import whole_characters
 
 URL = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 CATEGORIES = {
@@ -219,10 +220,7 @@ def _clean(value: Any) -> str:
     """Put a text on one line; anything but a text is a missing one."""
     if not isinstance(value, str):
         return ""
-    # Characters beyond the first plane are written as two halves, some of which are
-    # alone, which is no text that could be written.
-    value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return " ".join(value.split())
+    return " ".join(whole_characters(value).split())
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -21,7 +21,7 @@ from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.factors.schema import SEPARATOR
 from mars_pyg.features.text import TFIDF, text_features
 from mars_pyg.names import names_in, names_of
-from mars_pyg.tables import row_of
+from mars_pyg.tables import row_of, whole_characters
 from mars_pyg.transforms.item_rows import append_rows
 
 if TYPE_CHECKING:
@@ -274,5 +274,5 @@ def _values(cell: Any) -> list[str]:
     if is_fraction and cell.is_integer() and abs(cell) < MAX_WHOLE:
         # As catalogues in parquet files have them; tables make them of whole numbers.
         cell = int(cell)
-    text = str(cell).strip()
+    text = whole_characters(str(cell)).strip()
     return [text] if text else []

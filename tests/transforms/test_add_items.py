@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -227,6 +228,12 @@ def test_whole_numbers_entities_and_line_breaks_are_those_of_catalogues(
         edges = data["item", "catalogue_value", "value"].edge_index[:, -3:]
         assert edges.tolist() == [[2, 3, 4], [0, 3, 4]]
         assert data["value"].name[4:] == ["2.5"]
+
+
+def test_a_title_that_was_cut_within_a_character(data: HeteroData) -> None:
+    rows = json.loads('[{"id": "c", "title": "Mug \\ud83c\\udf75 \\ud83c"}]')
+    titles = AddItems(rows, {"text": torch.ones(1, 2)})(data)["item"].title
+    assert titles[2].encode() == "Mug 🍵 \ufffd".encode()
 
 
 def test_features_may_be_arrays(data: HeteroData) -> None:
