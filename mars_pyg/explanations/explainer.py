@@ -14,8 +14,9 @@ from mars_pyg.explanations.counterfactual import ranks_without
 from mars_pyg.explanations.explanation import Counterfactual, Explanation, Reason
 from mars_pyg.explanations.reasons import head_reasons, term_reasons
 from mars_pyg.heads import HeadedRecommender, ScoreHead
+from mars_pyg.heads.headed_recommender import check_parts
 from mars_pyg.names import names_of
-from mars_pyg.nn.recommender import Recommender, check_graph, check_inner_product
+from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.evaluation import compute_representations, inference, rank
 from mars_pyg.user_items import UserItems
 
@@ -52,8 +53,7 @@ class ScoreExplainer:
 
     def __init__(self, recommender: Recommender, data: HeteroData) -> None:
         check_graph(recommender, data)
-        if not isinstance(recommender, HeadedRecommender):
-            check_inner_product(recommender)
+        check_parts(recommender)
         self.recommender = recommender
         self.data = data
         self.catalogue = Catalogue(data)

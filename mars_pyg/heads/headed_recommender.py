@@ -154,7 +154,8 @@ class HeadedRecommender(Recommender):
 
         Raises:
             DataError: If the graph is not that of the training with new items.
-            ValueError: If :obj:`exposure` is negative or no number.
+            ValueError: If :obj:`exposure` is negative or no number, or a subclass
+                scores in a way of its own.
             NotImplementedError: If a head cannot score new items, or is none of
                 :mod:`mars_pyg.heads` and cannot leave items out
                 (:meth:`ScoreHead.keep_items`), which an :obj:`exposure` of zero does
@@ -164,6 +165,7 @@ class HeadedRecommender(Recommender):
 
         if not 0 <= exposure < float("inf"):
             raise ValueError(f"'exposure' must not be negative (got {exposure})")
+        check_parts(self)
         check_added_items(self, data)
         base = None if self.base is None else self.base.add_items(data)
         heads = [head.add_items(data) for head in self.head_list()]
@@ -188,3 +190,13 @@ class HeadedRecommender(Recommender):
         super()._apply(fn, recurse)
         self.history = self.history.to(device_of(self))
         return self
+
+
+def check_parts(recommender: Recommender) -> None:
+    """Refuse a recommender whose scores are not the sum of their parts.
+
+    Raises:
+        ValueError: If its class has a :meth:`~Recommender.score` of its own.
+    """
+    if type(recommender).score is not HeadedRecommender.score:
+        check_inner_product(recommender)

@@ -19,9 +19,10 @@ from mars_pyg.heads import (
     Popularity,
     ScoreHead,
 )
+from mars_pyg.heads.headed_recommender import check_parts
 from mars_pyg.item_values import count_values, item_value_edges
 from mars_pyg.nn.fold_in import FoldIn
-from mars_pyg.nn.recommender import Recommender, check_inner_product
+from mars_pyg.nn.recommender import Recommender
 from mars_pyg.training.evaluation import compute_representations
 from mars_pyg.user_items import UserItems
 
@@ -366,10 +367,9 @@ class RetrievalIndex:
 
 def _heads(recommender: Recommender) -> dict[str, ScoreHead]:
     """The heads by name; refuses what is no inner product."""
-    base: Recommender | None = recommender
+    check_parts(recommender)
     heads: dict[str, ScoreHead] = {}
     if isinstance(recommender, HeadedRecommender):
-        base = recommender.base
         heads = {head.name: head for head in recommender.head_list()}
     unknown = [name for name, head in heads.items() if type(head) not in FOLDED_HEADS]
     if unknown:
@@ -377,8 +377,6 @@ def _heads(recommender: Recommender) -> dict[str, ScoreHead]:
         raise ValueError(
             f"the head {unknown[0]!r} cannot be folded; it is none of {known}"
         )
-    if base is not None:
-        check_inner_product(base)
     return heads
 
 

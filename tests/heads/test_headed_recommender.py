@@ -388,6 +388,21 @@ def test_a_base_that_scores_in_its_own_way_is_refused(data):
     assert evaluate(base, data, "val")["recall@20"] > 0
 
 
+def test_heads_that_are_summed_in_another_way_have_no_parts(data):
+    class Negative(HeadedRecommender):
+        def score(self, user, representations):
+            return -super().score(user, representations)
+
+    recommender = Negative(None, data, [Popularity(data)])
+    for call in (
+        lambda: explain(recommender, data, data["user"].id[0]),
+        lambda: fold(recommender, data),
+        lambda: recommender.add_items(AddItems(NEW)(data.clone()), exposure=0),
+    ):
+        with pytest.raises(ValueError, match="Negative scores in a way of its own"):
+            call()
+
+
 def test_weights_are_not_fitted_to_new_items(data):
     recommender = make_recommender(data)
     extended = AddItems(NEW)(data.clone())
