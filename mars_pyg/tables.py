@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 #: Characters of a file in which its header is looked for.
 MAX_HEADER = 2**16
+#: From here on fractions are not exact.
+MAX_WHOLE = 2**53
 
 
 def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataFrame:
@@ -346,6 +348,22 @@ def _join_lists(column: Any) -> Any:
     return pc.binary_join(pa.array(lists, column.type), "|")
 
 
+def _whole_numbers(column: Any) -> Any:
+    """Fractions that are whole numbers as these are written, and else nulls.
+
+    Tables with a missing number make fractions of all, and large ones get exponents.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = column.cast(pa.float64())
+    is_whole = pc.and_(
+        pc.equal(pc.floor(column), column), pc.less(pc.abs(column), MAX_WHOLE)
+    )
+    none = pa.scalar(None, pa.float64())
+    return pc.if_else(is_whole, column, none).cast(pa.int64()).cast(pa.string())
+
+
 def _as_text(column: Any) -> Any:
     """A parquet column as strings and nulls; :obj:`None` if it cannot be text."""
     import pyarrow as pa
@@ -353,6 +371,8 @@ def _as_text(column: Any) -> Any:
 
     kind = column.type
     try:
+        if pa.types.is_dictionary(kind):
+            return _as_text(column.cast(kind.value_type))
         if pa.types.is_nested(kind):
             # Lists of fractions are vectors, which would be long texts of no use.
             if pa.types.is_floating(getattr(kind, "value_type", kind)):
@@ -361,6 +381,7 @@ def _as_text(column: Any) -> Any:
             return _join_lists(column.cast(pa.list_(pa.string())))
         if pa.types.is_floating(kind):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+            return pc.coalesce(_whole_numbers(column), column.cast(pa.string()))
         return column.cast(pa.string())
     except pa.ArrowException:
         return None

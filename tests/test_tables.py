@@ -190,6 +190,16 @@ def test_parquet_columns_that_are_no_text_are_left_out(
         check_column(table, "title", file)
 
 
+def test_large_whole_numbers_in_parquet_have_no_exponent(tmp_path: Path) -> None:
+    file = tmp_path / "table.parquet"
+    code = pa.array([4006381333931.0, None, -1e15, 2.0**60, 1.25e-7, float("inf")])
+    pq.write_table(pa.table({"code": code, "kind": code.dictionary_encode()}), file)
+    numbers = ["4006381333931", "", "-1000000000000000"]
+    others = ["1.152921504606847e+18", "1.25e-7", "inf"]
+    for name in ("code", "kind"):
+        assert read_table(file)[name].tolist() == numbers + others
+
+
 @pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
 def test_nan_in_parquet_is_missing(tmp_path: Path, kind: pa.DataType) -> None:
     file = tmp_path / "table.parquet"

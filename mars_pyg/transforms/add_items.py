@@ -21,7 +21,7 @@ from mars_pyg.factors import Factor, FactorProfiles, FactorSchema
 from mars_pyg.factors.schema import SEPARATOR
 from mars_pyg.features.text import TFIDF, text_features
 from mars_pyg.names import names_in, names_of
-from mars_pyg.tables import row_of, whole_characters
+from mars_pyg.tables import MAX_WHOLE, row_of, whole_characters
 from mars_pyg.transforms.item_rows import append_rows
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: The column of the rows' numbers; no factor has this name.
 ROW = ""
-#: From here on fractions are not exact.
-MAX_WHOLE = 2**53
 
 
 @functional_transform("add_items")
