@@ -149,10 +149,7 @@ class AddItems(BaseTransform):
             cells = [_values(cell) for cell in self.items[name].tolist()]
             if name != "id":
                 own = known if name in factors else set()
-                cells = [
-                    [value if value in own else html.unescape(value) for value in cell]
-                    for cell in cells
-                ]
+                cells = [[_written(value, own) for value in cell] for cell in cells]
             texts[name] = [SEPARATOR.join(cell) for cell in cells]
         if "title" in texts:
             # A title is one line, wherever it is shown.
@@ -257,6 +254,14 @@ def _factor_names(data: HeteroData) -> list[str]:
     if "value" not in data.node_types:
         return []
     return names_in(data, "value", "factor_name")
+
+
+def _written(value: str, known: set[str]) -> str:
+    """A text as catalogues have it, which read parquet's booleans as small letters."""
+    if value in known:
+        return value
+    is_small = value in ("True", "False") and value.lower() in known
+    return value.lower() if is_small else html.unescape(value)
 
 
 def _values(cell: Any) -> list[str]:

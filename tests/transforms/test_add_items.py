@@ -230,6 +230,17 @@ def test_whole_numbers_entities_and_line_breaks_are_those_of_catalogues(
         assert data["value"].name[4:] == ["2.5"]
 
 
+def test_booleans_of_a_catalogue_in_parquet(tmp_path: Path) -> None:
+    items = pd.DataFrame({"id": list("abc"), "vegan": [True, False, True]})
+    items.to_parquet(tmp_path / "items.parquet")
+    pairs = [(user, item) for user in "xy" for item in "abc"]
+    table = pd.DataFrame(pairs, columns=["user", "item"])
+    table.to_parquet(tmp_path / "interactions.parquet")
+    data = FactorDataset(tmp_path, factor_columns=["vegan"])[0]
+    after = AddItems(items.assign(id=list("def")))(data)
+    assert after["value"].name == ["false", "true"]
+
+
 def test_a_title_that_was_cut_within_a_character(data: HeteroData) -> None:
     rows = json.loads('[{"id": "c", "title": "Mug \\ud83c\\udf75 \\ud83c"}]')
     titles = AddItems(rows, {"text": torch.ones(1, 2)})(data)["item"].title
