@@ -257,11 +257,17 @@ def _factor_names(data: HeteroData) -> list[str]:
 
 
 def _written(value: str, known: set[str]) -> str:
-    """A text as catalogues have it, which read parquet's booleans as small letters."""
-    if value in known:
-        return value
-    is_small = value in ("True", "False") and value.lower() in known
-    return value.lower() if is_small else html.unescape(value)
+    """A text as catalogues have it.
+
+    Booleans are small letters in what is read of parquet files, and whole numbers
+    beside missing ones are fractions in csv files that tables were written to.
+    """
+    others = [value]
+    if value in ("True", "False"):
+        others.append(value.lower())
+    if value.removeprefix("-").isdecimal():
+        others.append(f"{value}.0")
+    return next((other for other in others if other in known), html.unescape(value))
 
 
 def _values(cell: Any) -> list[str]:

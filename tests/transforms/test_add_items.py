@@ -230,15 +230,27 @@ def test_whole_numbers_entities_and_line_breaks_are_those_of_catalogues(
         assert data["value"].name[4:] == ["2.5"]
 
 
-def test_booleans_of_a_catalogue_in_parquet(tmp_path: Path) -> None:
-    items = pd.DataFrame({"id": list("abc"), "vegan": [True, False, True]})
-    items.to_parquet(tmp_path / "items.parquet")
+@pytest.mark.parametrize(
+    ("form", "column", "names"),
+    [
+        ("parquet", [True, False, True], ["false", "true"]),
+        ("csv", [True, False, True], ["False", "True"]),
+        ("csv", [42, None, 38], ["38.0", "42.0"]),
+        ("parquet", [42, None, 38], ["38", "42"]),
+    ],
+)
+def test_what_a_table_makes_of_values_is_known(
+    form: str, column: list[object], names: list[str], tmp_path: Path
+) -> None:
+    items = pd.DataFrame({"id": list("abc"), "kind": column})
     pairs = [(user, item) for user in "xy" for item in "abc"]
     table = pd.DataFrame(pairs, columns=["user", "item"])
-    table.to_parquet(tmp_path / "interactions.parquet")
-    data = FactorDataset(tmp_path, factor_columns=["vegan"])[0]
+    for name, frame in (("items", items), ("interactions", table)):
+        getattr(frame, f"to_{form}")(tmp_path / f"{name}.{form}", index=False)
+    data = FactorDataset(tmp_path, factor_columns=["kind"])[0]
+    assert data["value"].name == names
     after = AddItems(items.assign(id=list("def")))(data)
-    assert after["value"].name == ["false", "true"]
+    assert after["value"].name == names
 
 
 def test_a_title_that_was_cut_within_a_character(data: HeteroData) -> None:
