@@ -27,7 +27,12 @@ def plain_picture(opened: Any) -> Any:
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(opened) or opened
-    if picture.mode in ("RGBA", "LA", "P", "PA"):
+    if picture.mode.startswith("I;16"):
+        # Of 16 bits, of which all but the darkest would be white.
+        picture = picture.point(lambda level: level / 256).convert("L")
+        picture.info.pop("transparency", None)
+    # Cut-outs have a mode of their own, or one colour that is nothing.
+    if picture.mode in ("RGBA", "LA", "P", "PA") or "transparency" in picture.info:
         # Shops show cut-out products on white.
         layer = picture.convert("RGBA")
         ground = Image.new("RGBA", layer.size, "white")
@@ -121,7 +126,7 @@ def encode_images(
             ]
         )
 
-    store = VectorStore(cache_dir, f"picture {model_identity(model)}")
+    store = VectorStore(cache_dir, f"plain picture {model_identity(model)}")
     x = encode_in_chunks(
         keys, encode, store, chunk_size=chunk_size, description="image features"
     )

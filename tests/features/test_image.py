@@ -125,3 +125,23 @@ def test_pictures_are_seen_as_people_see_them(calls: list[int], tmp_path: Path) 
         seen = plain_picture(opened)
     assert (seen.size, seen.mode) == ((10, 20), "RGB")
     assert seen.getpixel((5, 2)) == (0, 0, 255)
+
+
+@pytest.mark.parametrize(("mode", "nothing"), [("RGB", (0, 0, 0)), ("L", 0)])
+def test_a_colour_that_is_nothing_is_white(
+    mode: str, nothing: Any, tmp_path: Path
+) -> None:
+    """As optimisers of files write cut-outs."""
+    file = tmp_path / "cut_out.png"
+    Image.new(mode, (20, 30), nothing).save(file, transparency=nothing)
+    with Image.open(file) as opened:
+        assert plain_picture(opened).getpixel((5, 5)) == (255, 255, 255)
+
+
+def test_a_picture_of_16_bits_is_not_white(tmp_path: Path) -> None:
+    file = tmp_path / "grey.png"
+    levels = np.array([[0, 2**15, 2**16 - 1]], dtype=np.uint16)
+    Image.fromarray(levels).save(file, transparency=2**16 - 1)
+    with Image.open(file) as opened:
+        seen = np.asarray(plain_picture(opened))
+    assert seen[0, :, 0].tolist() == [0, 128, 255]
