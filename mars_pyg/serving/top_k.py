@@ -31,7 +31,7 @@ def write_top_k(
     digest: str,
     progress: bool = True,
 ) -> None:
-    """Write the best items of all users, in parts; those that are there are kept.
+    """Write the best items of all users, in parts; those that are whole are kept.
 
     Args:
         recommender: The recommender.
@@ -60,7 +60,7 @@ def write_top_k(
         )
     parts = torch.arange(data["user"].num_nodes).split(PART_USERS)
     paths = [folder / f"part-{number:05}.parquet" for number in range(len(parts))]
-    left = [p for p, file in enumerate(paths) if not file.exists()]
+    left = [p for p, file in enumerate(paths) if not _is_whole(file)]
     done = sum(parts[p].numel() for p in range(len(parts)) if p not in left)
     with tqdm(
         total=data["user"].num_nodes,
@@ -73,6 +73,18 @@ def write_top_k(
         for p, (user, score, item) in zip(left, chosen, strict=True):
             _write_part(paths[p], data, user, score, item)
     (folder / FINISHED).touch()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a part is there and has its end, which a crash can take."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError):
+        return False
+    return True
 
 
 def _rank_parts(

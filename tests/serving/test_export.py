@@ -219,6 +219,17 @@ def test_a_damaged_export_is_written_again(data, recommender, tmp_path, name):
     assert again() == expected
 
 
+def test_damaged_parts_are_written_again(data, recommender, tmp_path, monkeypatch):
+    monkeypatch.setattr(top_k, "PART_USERS", 40)
+    export(recommender, data, tmp_path, k=5, progress=False)
+    before = contents(tmp_path)
+    parts = sorted((tmp_path / "top_k").glob("part-*"))
+    parts[1].write_bytes(b"")
+    parts[3].write_bytes(parts[3].read_bytes()[:-20])
+    export(recommender, data, tmp_path, k=5, progress=False)
+    assert contents(tmp_path) == before
+
+
 def test_scores_that_are_no_numbers_are_refused(data, tmp_path):
     model = BPR(data, embedding_dim=4).requires_grad_(False)
     model.item_embedding.weight[3] = torch.nan
