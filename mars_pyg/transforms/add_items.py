@@ -168,7 +168,14 @@ class AddItems(BaseTransform):
         store = data["item"]
         if "x_text" not in store or "x_text" in features or not any(text):
             return features
-        model = self.text_model or store.get("text_encoder", TFIDF)
+        model = self.text_model or store.get("text_encoder")
+        if model is None:
+            raise DataError(
+                "the model that made the items' text features is not known",
+                mend="give its name or path as 'text_model', or 'features' of the "
+                "modality 'text', or leave out the texts",
+                field="text",
+            )
         if model == TFIDF:
             raise DataError(
                 "the items' text features cannot be made of one text alone",

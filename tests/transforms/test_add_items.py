@@ -168,6 +168,20 @@ def test_text_features_come_from_the_encoder_of_the_graph(
         AddItems([{"id": "c", "title": "mug"}])(data)
 
 
+def test_text_features_of_a_file_need_the_model_that_made_them(
+    data: HeteroData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": "c", "title": "mug"}]
+    with pytest.raises(DataError, match=r"not known.*as 'text_model'"):
+        AddItems(rows)(data)
+    monkeypatch.setattr(
+        "mars_pyg.transforms.add_items.text_features",
+        lambda texts, model: (model, torch.ones(len(texts), 2)),
+    )
+    after = AddItems(rows, text_model="some/model")(data)
+    assert after["item"].x_text[2].tolist() == [1, 1]
+
+
 def test_features_that_are_made_after_the_items_know_the_new_ones(
     data: HeteroData,
 ) -> None:
