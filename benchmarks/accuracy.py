@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -47,8 +47,7 @@ RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 SEARCH = RESULTS.with_name("search.json")
 SEARCH_DATASET = "baby"
 DATASETS = ("baby", "sports", "clothing")
-#: Content makes graphs over the ID embeddings, as in FREEDOM; with the paper's inputs
-#: and losses (``mars_paper``) MARS comes to less on validation.
+#: Content makes graphs over the ID embeddings, as in FREEDOM, and nothing else.
 STRUCTURE = {
     "model": "mars",
     "item_graphs": "structure",
@@ -65,8 +64,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "lightgcn": {"model": "lightgcn"},
     "structure": STRUCTURE,
     "mars": {**STRUCTURE, "item_graphs": "factors+structure"},
+    # The paper's inputs and losses, with the edge dropout of the ones above.
     "mars_paper": {"model": "mars", "edge_dropout": 0.8, "heads": []},
-    # Edge dropout is not the paper's.
+    # The paper to the letter.
     "mars_letter": {"model": "mars", "heads": []},
     "ease": {
         "model": "none",
@@ -77,6 +77,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "ease_cliques": {"model": "none", "heads": ["ease"]},
     "lightgcn_heads": {"model": "lightgcn", "heads": HEADS},
     "mars_heads": {**STRUCTURE, "item_graphs": "factors+structure", "heads": HEADS},
+    # The default of the command line.
+    "mars_letter_heads": {"model": "mars", "heads": HEADS},
 }
 #: Searched on each data by itself, as published figures are.
 OWN_SUFFIX = "_own"
@@ -114,10 +116,13 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "mars": [{}, {"regularization": 0.003}],
     "mars_joint": [{"heads_in_loss": scale} for scale in (0.25, 0.5)],
 }
-#: Ours, without heads and with them, and what each is compared with, user by user.
-COMPARED = ("mars", "mars_heads")
-RIVALS = ("ease", "lightgcn", "lightgcn_own", "structure", *BASELINE_MODELS)
+#: Ours without heads, which are compared with all that have none, user by user; and
+#: with heads, which are compared with all.
+COMPARED = (("mars", "mars_letter"), ("mars_heads", "mars_letter_heads"))
+WITHOUT_HEADS = ("ease", "lightgcn", "lightgcn_own", "structure", *BASELINE_MODELS)
+WITHOUT_HEADS += (*COMPARED[0], "mars_paper")
 RIVALS_WITH_HEADS = tuple(f"{name}{HEADS_SUFFIX}" for name in BASELINE_MODELS)
+RIVALS = (WITHOUT_HEADS, (*WITHOUT_HEADS, *COMPARED[1], *RIVALS_WITH_HEADS))
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 #: What a model of the plot reads, and its colour.
 KINDS = {
@@ -137,9 +142,7 @@ def main() -> None:
         print(search_table(read_records(arguments)))
         return
     records = read_records(arguments)
-    print(table(records))
-    print()
-    print(comparison(arguments.output))
+    print("\n\n".join([table(records), *comparisons(arguments.output)]))
     for dataset, models in by_dataset(records).items():
         rows = csv_rows(dataset, models)
         stem = arguments.output.with_name(f"{arguments.output.stem}_{dataset}")
@@ -354,34 +357,42 @@ def kind_of(model: str) -> str:
     return "factors, no heads" if has_factors else "no factors"
 
 
-def comparison(output: Path) -> str:
-    """``mars`` and ``mars_heads`` against their rivals, user by user, as a table.
+def comparison(output: Path, ours: Sequence[str], rivals: Sequence[str]) -> str:
+    """Some models against their rivals, user by user, as a table.
 
     Of Recall@20 and NDCG@20 on the test split: by how much ours is better, and the
     p-value of a paired t-test over the users. A user's metric is the mean over the
-    seeds of a model. Models with heads are compared with each other alone, and
-    ``mars`` is a rival of ``mars_heads``: what the heads add.
+    seeds of a model.
     """
     folder = output.with_suffix("")
-    names = [f"{model}, {name}" for model in COMPARED for name in ("R@20", "N@20")]
+    names = [f"{model}, {name}" for model in ours for name in ("R@20", "N@20")]
     lines = [
         f"| dataset | rival | {' | p | '.join(names)} | p | users | seeds |",
-        "|" + "---|" * 12,
+        "|" + "---|" * (2 * len(names) + 4),
     ]
     for dataset in [*DATASETS, "synthetic"]:
-        plain, headed = (
-            _user_means(read_places(folder, dataset, model)) for model in COMPARED
-        )
-        for rival in (*RIVALS, "mars", *RIVALS_WITH_HEADS):
+        own = {
+            model: _user_means(read_places(folder, dataset, model)) for model in ours
+        }
+        for rival in rivals:
             runs = read_places(folder, dataset, rival)
             theirs = _user_means(runs)
-            cells = _differences(plain, theirs if rival in RIVALS else None)
-            cells += _differences(headed, theirs)
+            cells = []
+            for model, means in own.items():
+                cells += _differences(means, None if rival == model else theirs)
             if theirs is None or not any(cells):
                 continue
             cells = [dataset, rival, *cells, str(len(theirs)), str(len(runs))]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def comparisons(output: Path) -> list[str]:
+    """The tables of ours without heads, and with them."""
+    return [
+        comparison(output, ours, rivals)
+        for ours, rivals in zip(COMPARED, RIVALS, strict=True)
+    ]
 
 
 def _user_means(runs: list[DataFrame]) -> DataFrame | None:

@@ -61,7 +61,7 @@ def main() -> None:
 def record_tables() -> Iterator[str]:
     """The tables of the records that a README may have."""
     yield accuracy.table(read_records(accuracy.RESULTS))
-    yield accuracy.comparison(accuracy.RESULTS)
+    yield from accuracy.comparisons(accuracy.RESULTS)
     yield accuracy.search_table(read_records(accuracy.SEARCH))
     times = json.loads(training.RESULTS.read_text())
     yield training.table(times).partition("\n\n")[0]

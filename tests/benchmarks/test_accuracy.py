@@ -92,21 +92,30 @@ def test_comparison_is_paired_over_users_of_mean_seeds(
             pd.DataFrame(places).to_parquet(file)
 
     (tmp_path / "accuracy").mkdir()
-    assert accuracy.comparison(tmp_path / "accuracy.json") == ""
+    assert accuracy.comparisons(tmp_path / "accuracy.json") == ["", ""]
     keep("ease", [0, 0, 0, 0])
     keep("mars", [1, 0, 2, 9], [3, 0, 4, 0])
     keep("mars_heads", [1, 2, 3, 4])
     keep("vbpr_heads", [1, 2, 0, 4])
-    _, _, *lines = accuracy.comparison(tmp_path / "accuracy.json").split("\n")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    ease, mars, vbpr = rows
+    plain, headed = (
+        [
+            [cell.strip() for cell in line.split("|")[1:-1]]
+            for line in table.split("\n")[2:]
+        ]
+        for table in accuracy.comparisons(tmp_path / "accuracy.json")
+    )
     # Recall 1, 1/2 and 1/2 more: t = (2/3) / (1/6) = 4 of two degrees of freedom.
+    # Models with heads are no rivals of one without, and none is its own.
+    (ease,) = plain
     assert ease[:4] == ["synthetic", "ease", "+.6667", f"{1 - 4 / 18**0.5:.0e}"]
-    assert (ease[6], ease[-2:]) == ("+1.0000", ["3", "1"])
-    # 0, 1/2 and 1/2: t = 2. Models with heads are no rivals of one without.
-    assert mars[1:6] == ["mars", "", "", "", ""]
-    assert mars[6:8] == ["+.3333", f"{1 - 2 / 6**0.5:.0e}"]
-    assert (vbpr[1:6], vbpr[6]) == (["vbpr_heads", "", "", "", ""], "+.1667")
+    # There is no run of the other one of ours.
+    assert ease[6:] == ["", "", "", "", "3", "1"]
+    assert [row[1] for row in headed] == ["ease", "mars", "vbpr_heads"]
+    ease, mars, vbpr = headed
+    assert (ease[2], ease[-2:]) == ("+1.0000", ["3", "1"])
+    # 0, 1/2 and 1/2: t = 2.
+    assert mars[2:4] == ["+.3333", f"{1 - 2 / 6**0.5:.0e}"]
+    assert vbpr[2] == "+.1667"
 
 
 def test_recorded_configurations_are_those_of_the_models(
