@@ -67,11 +67,15 @@ ITEM_GROUPS = {"0": 0, "1 to 2": 2, "3 to 5": 5, "6 to 10": 10, "more": np.inf}
 CUTS = (10, 20)
 METRICS = tuple(f"{name}@{k}" for name in ("recall", "ndcg") for k in CUTS)
 COMPARED = ("recall@20", "ndcg@20")
-OURS = "mars_heads"
+OURS = "mars_letter_heads"
 #: The models of the plot; to them comes the best of the other baselines.
-SHOWN = (OURS, "mars", "structure", "lightgcn", "ease_cliques", "ease")
+SHOWN = (OURS, "mars_letter", "structure", "lightgcn", "ease_cliques", "ease")
 #: Models with factors are blue.
-COLOURS_OF = {OURS: COLOURS[0], "mars": COLOURS[5], "ease_cliques": COLOURS[5]}
+COLOURS_OF = {
+    OURS: COLOURS[0],
+    "mars_letter": COLOURS[5],
+    "ease_cliques": COLOURS[5],
+}
 QUICK_MODELS = ["lightgcn", "ease", OURS]
 Records = dict[str, list[dict[str, Any]]]
 #: The places of each run, by model and seed.
@@ -171,7 +175,7 @@ def measure(dataset: str, data: HeteroData, runs: Runs) -> Records:
 
     Returns:
         Records of ``users`` and ``items``, one for each run and group that is not
-        empty, and ``comparisons`` of ``mars_heads`` with each other model.
+        empty, and ``comparisons`` of :data:`OURS` with each other model.
 
     Raises:
         DataError: If the places of a run are of other test interactions.

@@ -96,7 +96,7 @@ def test_comparison_is_paired_over_users_of_mean_seeds(
     cold_start: ModuleType, data: HeteroData
 ) -> None:
     ours = {0: places(1, 3, 15, 0), 1: places(2, 0, 0, 4)}
-    runs = {"mars_heads": ours, "ease": {0: places(0, 0, 0, 0)}}
+    runs = {"mars_letter_heads": ours, "ease": {0: places(0, 0, 0, 0)}}
     rows = cold_start.measure("baby", data, runs)["comparisons"]
     assert [(row["model"], row["group"]) for row in rows] == [
         ("ease", group) for group in cold_start.USER_GROUPS
@@ -123,7 +123,7 @@ def test_the_plot_has_the_best_other_baseline_without_heads(
 ) -> None:
     recall = {
         "bpr": 0.1,
-        "mars_heads": 0.3,
+        "mars_letter_heads": 0.3,
         "ease": 0.25,
         "vbpr": 0.2,
         "freedom": 0.22,
@@ -133,7 +133,7 @@ def test_the_plot_has_the_best_other_baseline_without_heads(
         {"model": name, "group": "all", "recall@20": value}
         for name, value in recall.items()
     ]
-    assert cold_start.models_shown(records) == ["mars_heads", "ease", "freedom"]
+    assert cold_start.models_shown(records) == ["mars_letter_heads", "ease", "freedom"]
 
 
 def test_kept_places_are_read_and_other_datasets_stay(
@@ -143,7 +143,11 @@ def test_kept_places_are_read_and_other_datasets_stay(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("baby-mars_heads-2", "baby-mars_heads-10", "baby-mars-0"):
+    for name in (
+        "baby-mars_letter_heads-2",
+        "baby-mars_letter_heads-10",
+        "baby-mars-0",
+    ):
         places(1, 3, 15, 0).to_parquet(tmp_path / f"{name}.parquet")
     output = tmp_path / "results" / "cold_start.json"
     kept = cold_start.measure("sports", data, {"bpr": {0: places(0, 0, 0, 0)}})
@@ -163,15 +167,15 @@ def test_kept_places_are_read_and_other_datasets_stay(
         assert runs == [
             ("sports", "bpr", 0),
             ("baby", "mars", 0),
-            ("baby", "mars_heads", 2),
-            ("baby", "mars_heads", 10),
+            ("baby", "mars_letter_heads", 2),
+            ("baby", "mars_letter_heads", 10),
         ]
     printed = capsys.readouterr().out
     assert f"clothing: no places of its runs in {tmp_path}" in printed
     assert "baby, test users with five interactions in all: 1\n" in printed
     assert printed.index("\nbaby, all test users") < printed.index("sports, all")
-    assert "| mars_heads | 2 | .6667 ± .0000 | 1.0000 ± .0000 |" in printed
-    assert "| mars_heads | 2 | .5000 ± .0000 | .6667 ± .0000 |" in printed
+    assert "| mars_letter_heads | 2 | .6667 ± .0000 | 1.0000 ± .0000 |" in printed
+    assert "| mars_letter_heads | 2 | .5000 ± .0000 | .6667 ± .0000 |" in printed
 
 
 def test_quick(
@@ -207,7 +211,7 @@ def test_quick(
     numbers = {row["group"]: row["number"] for row in records["items"]}
     assert numbers.pop("all") == sum(numbers.values())
     compared = {row["model"] for row in records["comparisons"]}
-    assert compared == set(cold_start.QUICK_MODELS) - {"mars_heads"}
+    assert compared == set(cold_start.QUICK_MODELS) - {"mars_letter_heads"}
     table = pd.read_csv(tmp_path / "cold_start_synthetic.csv")
     assert set(table["of"]) == {"users", "items"}
     assert (table["seeds"] == 2).all()
