@@ -23,7 +23,7 @@ def test_quick(tmp_path: Path) -> None:
         "pyg_lightgcn",
         "lightgcn",
         "mars",
-        "mars_paper",
+        "mars_letter",
         "plain_ranking",
         "ranking",
     }
