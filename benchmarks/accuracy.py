@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -357,46 +358,56 @@ def kind_of(model: str) -> str:
     return "factors, no heads" if has_factors else "no factors"
 
 
-def comparison(output: Path, ours: Sequence[str], rivals: Sequence[str]) -> str:
+def comparisons(output: Path) -> list[str]:
+    """The tables of ours without heads, and with them; see :func:`comparison`."""
+    folder, means, seeds = output.with_suffix(""), {}, {}
+    for dataset in [*DATASETS, "synthetic"]:
+        for model in dict.fromkeys(chain(*COMPARED, *RIVALS)):
+            runs = read_places(folder, dataset, model)
+            if runs:
+                means[dataset, model] = mean_user_metrics(runs)
+                seeds[dataset, model] = len(runs)
+    return [
+        comparison(means, seeds, ours, rivals)
+        for ours, rivals in zip(COMPARED, RIVALS, strict=True)
+    ]
+
+
+def comparison(
+    means: dict[tuple[str, str], DataFrame],
+    seeds: dict[tuple[str, str], int],
+    ours: Sequence[str],
+    rivals: Sequence[str],
+) -> str:
     """Some models against their rivals, user by user, as a table.
 
     Of Recall@20 and NDCG@20 on the test split: by how much ours is better, and the
-    p-value of a paired t-test over the users. A user's metric is the mean over the
-    seeds of a model.
+    p-value of a paired t-test over the users.
+
+    Args:
+        means: The metrics of each user, of each dataset and model, means over seeds.
+        seeds: The number of these seeds.
+        ours: The models that are compared with others.
+        rivals: The others.
     """
-    folder = output.with_suffix("")
     names = [f"{model}, {name}" for model in ours for name in ("R@20", "N@20")]
     lines = [
         f"| dataset | rival | {' | p | '.join(names)} | p | users | seeds |",
         "|" + "---|" * (2 * len(names) + 4),
     ]
-    for dataset in [*DATASETS, "synthetic"]:
-        own = {
-            model: _user_means(read_places(folder, dataset, model)) for model in ours
-        }
+    for dataset in dict.fromkeys(dataset for dataset, _ in means):
         for rival in rivals:
-            runs = read_places(folder, dataset, rival)
-            theirs = _user_means(runs)
+            key = dataset, rival
+            theirs = means.get(key)
             cells = []
-            for model, means in own.items():
-                cells += _differences(means, None if rival == model else theirs)
+            for model in ours:
+                own = means.get((dataset, model)) if model != rival else None
+                cells += _differences(own, theirs)
             if theirs is None or not any(cells):
                 continue
-            cells = [dataset, rival, *cells, str(len(theirs)), str(len(runs))]
+            cells = [dataset, rival, *cells, str(len(theirs)), str(seeds[key])]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) if len(lines) > 2 else ""
-
-
-def comparisons(output: Path) -> list[str]:
-    """The tables of ours without heads, and with them."""
-    return [
-        comparison(output, ours, rivals)
-        for ours, rivals in zip(COMPARED, RIVALS, strict=True)
-    ]
-
-
-def _user_means(runs: list[DataFrame]) -> DataFrame | None:
-    return mean_user_metrics(runs) if runs else None
 
 
 def _differences(ours: DataFrame | None, theirs: DataFrame | None) -> list[str]:

@@ -87,10 +87,10 @@ def training_hours(benchmarks: dict[str, list[dict[str, Any]]]) -> str:
                 if record["dataset"] == dataset and record.get("seconds_per_epoch")
             }
             hours = sum(epochs * seconds for _, epochs, seconds in trainings) / 3600
-            row = {"command": f"`{benchmark}`", "dataset": dataset}
             rows.append(
                 {
-                    **row,
+                    "command": f"`{benchmark}`",
+                    "dataset": dataset,
                     "trainings": len(trainings),
                     "hours of training": f"{hours:.1f}",
                 }
