@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -116,7 +114,7 @@ def cosine_weights(x: Tensor, matrix: SparseMatrix) -> Tensor:
     copied for each edge.
     """
     unit = torch.nn.functional.normalize(x, dim=1)
-    cosine = _EdgeProducts.apply(unit, matrix).clamp(min=0)
+    cosine = matrix.inner_products(unit, unit).clamp(min=0)
     return cosine.masked_fill(matrix.rows() == matrix.col, 1.0)
 
 
@@ -133,20 +131,3 @@ def cosine_graph(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     edge_index = nearest_items(x, k)
     cosine = cosine_weights(x.double(), item_matrix(edge_index, x.size(0)))
     return edge_index, normalized(edge_index, x.size(0), cosine)
-
-
-class _EdgeProducts(torch.autograd.Function):
-    """For each entry of a matrix, the inner product of the rows that it ties."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: SparseMatrix) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.matrix = matrix
-        return torch.ops.mars_pyg.csr_weight_gradient(x, x, matrix.ptr, matrix.col)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        matrix = ctx.matrix
-        gradient_t = gradient.index_select(0, matrix.perm)
-        return matrix.matmul(x, gradient) + matrix.t().matmul(x, gradient_t), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mars_pyg.kernels.factor_graph import FactorGraph
 from mars_pyg.kernels.precision import sum_dtype
+from mars_pyg.kernels.sparse import SparseMatrix, inverse_permutation
+from mars_pyg.kernels.torch_engine import torch_gradients
 
 #: The graph as an operator takes it: plain tensors, see :func:`graph_tensors`.
 _GRAPH = (
@@ -41,6 +43,14 @@ def graph_tensors(graph: FactorGraph) -> tuple[Tensor | None, ...]:
     )
 
 
+def graph_parts(tensors: Sequence[Tensor]) -> tuple[SparseMatrix, Tensor, Tensor]:
+    """The incidence of a graph's tensors, the values' factors and inverse counts."""
+    ptr, col, weight, ptr_t, col_t, weight_t, perm, factor, inverse_count, _ = tensors
+    perm_t = inverse_permutation(perm)
+    matrix = SparseMatrix(ptr, col, weight, ptr_t, col_t, weight_t, perm, perm_t)
+    return matrix, factor, inverse_count
+
+
 def register(engine: str, forward: Callable, backward: Callable) -> None:
     r"""Register an engine as the operator ``mars_pyg::<engine>_factor_propagate``.
 
@@ -52,7 +62,8 @@ def register(engine: str, forward: Callable, backward: Callable) -> None:
         \frac{\partial \mathcal{L}}{\partial \mathbf{X}} = \sum_k
         \hat{\mathbf{A}}_{f_k} \mathrm{diag}(\alpha^{(k)}) \, \mathbf{G}
 
-    which needs the values' means and nothing else of the forward pass.
+    which needs the values' means and nothing else of the forward pass. Gradients that
+    are differentiated again are taken by the torch engine's operators.
 
     Args:
         engine: Its name.
@@ -92,14 +103,28 @@ def register(engine: str, forward: Callable, backward: Callable) -> None:
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         _, gate, structure, *graph = inputs
         ctx.save_for_backward(gate, structure, output[1], *graph)
-        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
 
-    def differentiate(ctx: Any, gradient: Tensor, _: Any) -> tuple:
+    def differentiate(
+        ctx: Any, gradient: Tensor | None, of_mean: Tensor | None
+    ) -> tuple:
         gate, structure, mean, *graph = ctx.saved_tensors
         need_x, need_gate, need_structure, *_ = ctx.needs_input_grad
-        gradient_x, gradient_gate, gradient_structure = gradient_operator(
-            gradient, gate, structure, mean, need_x, *graph
-        )
+        gradient_x = gradient_gate = gradient_structure = None
+        if gradient is not None and torch.is_grad_enabled():
+            gradient_x, gradient_gate, gradient_structure = torch_gradients(
+                gradient, gate, structure, mean, *graph_parts(graph)
+            )
+        elif gradient is not None:
+            gradient_x, gradient_gate, gradient_structure = gradient_operator(
+                gradient, gate, structure, mean, need_x, *graph
+            )
+        if of_mean is not None and need_x:
+            # Gradients read the means, so that derivatives of a gradient reach them.
+            matrix, _, inverse_count = graph_parts(graph)
+            scaled = of_mean * inverse_count.to(of_mean.dtype)[:, None]
+            of_items = matrix.matmul(scaled)
+            gradient_x = of_items if gradient_x is None else gradient_x + of_items
         return (
             gradient_x if need_x else None,
             gradient_gate if need_gate else None,

@@ -78,8 +78,7 @@ class SparseMatrix(NamedTuple):
         small = max(row.numel(), num_rows, num_cols) < 2**31
         dtype = torch.int32 if small else torch.int64
         perm = torch.argsort(col, stable=True)
-        perm_t = torch.empty_like(perm)
-        perm_t[perm] = torch.arange(perm.numel(), device=perm.device)
+        perm_t = inverse_permutation(perm)
         return cls(
             ptr=pointers(row, num_rows).to(dtype),
             col=col.to(dtype),
@@ -151,6 +150,23 @@ class SparseMatrix(NamedTuple):
         )
         return out.to(x.dtype)
 
+    def inner_products(self, left: Tensor, right: Tensor) -> Tensor:
+        r"""For each entry :math:`(r, c)` the product :math:`\langle \mathbf{l}_r,
+        \mathbf{r}_c \rangle`, differentiable in both.
+
+        Time :math:`\mathcal{O}(E d)`; extra memory :math:`\mathcal{O}(E)`.
+
+        Args:
+            left: A row for each row of the matrix ``[R, d]``, floating point.
+            right: A row for each of its columns ``[C, d]``, in the same dtype.
+
+        Returns:
+            The products in row order ``[E]``.
+        """
+        return _weight_gradient(
+            left, right, self.ptr, self.col, self.ptr_t, self.col_t, self.perm
+        )
+
 
 def sort_order(row: Tensor, col: Tensor, num_cols: int) -> Tensor:
     """The order of entries by row, then column, then position ``[E]``, int64."""
@@ -168,6 +184,12 @@ def entry_rows(ptr: Tensor, num_entries: int) -> Tensor:
     """Group of each entry, the inverse of :func:`pointers` ``[E]``, int64."""
     count = ptr.diff().to(torch.int64)
     return torch.repeat_interleave(count, output_size=num_entries)
+
+
+def inverse_permutation(perm: Tensor) -> Tensor:
+    """For each place, the index that a permutation takes it from ``[E]``."""
+    index = torch.arange(perm.numel(), dtype=perm.dtype, device=perm.device)
+    return torch.empty_like(perm).scatter_(0, perm.long(), index)
 
 
 def _bag(x: Tensor, weight: Tensor | None, ptr: Tensor, col: Tensor) -> Tensor:
@@ -209,7 +231,15 @@ def _matmul_fake(
 
 
 @torch.library.custom_op("mars_pyg::csr_weight_gradient", mutates_args=())
-def _weight_gradient(gradient: Tensor, x: Tensor, ptr: Tensor, col: Tensor) -> Tensor:
+def _weight_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    ptr: Tensor,
+    col: Tensor,
+    ptr_t: Tensor,
+    col_t: Tensor,
+    perm: Tensor,
+) -> Tensor:
     """For each entry, the inner product of its row's gradient and its column's x."""
     if col.numel() == 0 or x.size(1) == 0:
         return x.new_zeros(col.numel())
@@ -221,7 +251,13 @@ def _weight_gradient(gradient: Tensor, x: Tensor, ptr: Tensor, col: Tensor) -> T
 
 @_weight_gradient.register_fake
 def _weight_gradient_fake(
-    gradient: Tensor, x: Tensor, ptr: Tensor, col: Tensor
+    gradient: Tensor,
+    x: Tensor,
+    ptr: Tensor,
+    col: Tensor,
+    ptr_t: Tensor,
+    col_t: Tensor,
+    perm: Tensor,
 ) -> Tensor:
     return x.new_empty(col.shape[0])
 
@@ -242,15 +278,37 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple:
         if weight is not None and weight_t is None:
             weight_t = weight.index_select(0, perm)
         gradient_x = _matmul(
-            gradient, weight_t, weight, ptr_t, col_t, ptr, col, _no_permutation(perm)
+            gradient, weight_t, weight, ptr_t, col_t, ptr, col, _inverse(perm)
         )
     if need_weight and weight is not None:
-        gradient_weight = _weight_gradient(gradient, x, ptr, col)
+        gradient_weight = _weight_gradient(gradient, x, ptr, col, ptr_t, col_t, perm)
     return gradient_x, gradient_weight, None, None, None, None, None, None
 
 
-def _no_permutation(perm: Tensor) -> Tensor:
-    return perm.new_empty(0)
+def _inverse(perm: Tensor) -> Tensor:
+    """The inverse permutation, which a gradient reads that is differentiated again."""
+    return inverse_permutation(perm) if torch.is_grad_enabled() else perm.new_empty(0)
+
+
+def _weight_gradient_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _weight_gradient_backward(ctx: Any, entries: Tensor) -> tuple:
+    gradient, x, ptr, col, ptr_t, col_t, perm = ctx.saved_tensors
+    need_gradient, need_x, *_ = ctx.needs_input_grad
+    of_gradient = of_x = None
+    if need_gradient:
+        of_gradient = _matmul(x, entries, None, ptr, col, ptr_t, col_t, perm)
+    if need_x:
+        entries_t = entries.index_select(0, perm)
+        of_x = _matmul(
+            gradient, entries_t, entries, ptr_t, col_t, ptr, col, _inverse(perm)
+        )
+    return of_gradient, of_x, None, None, None, None, None
 
 
 _matmul.register_autograd(_backward, setup_context=_setup_context)
+_weight_gradient.register_autograd(
+    _weight_gradient_backward, setup_context=_weight_gradient_context
+)

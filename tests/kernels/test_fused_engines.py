@@ -253,6 +253,7 @@ def test_gradcheck(engine: str) -> None:
         for _ in range(3)
     ]
     assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)
 
 
 def _compiled(function: Callable) -> Callable:

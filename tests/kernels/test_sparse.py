@@ -74,6 +74,19 @@ def test_gradcheck() -> None:
     weight = torch.randn(5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(matrix.matmul, (x,))
     assert torch.autograd.gradcheck(matrix.matmul, (x, weight))
+    assert torch.autograd.gradgradcheck(matrix.matmul, (x,))
+    assert torch.autograd.gradgradcheck(matrix.matmul, (x, weight))
+    left = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(matrix.inner_products, (left, x))
+    assert torch.autograd.gradgradcheck(matrix.inner_products, (left, x))
+
+    def second(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        out = matrix.matmul(x, weight).pow(3).sum()
+        (first,) = torch.autograd.grad(out, weight, create_graph=True)
+        return torch.autograd.grad(first.square().sum(), x, create_graph=True)[0]
+
+    # The third derivative reads the inverse permutation.
+    assert torch.autograd.gradcheck(second, (x, weight))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -88,7 +101,11 @@ def test_custom_operator_is_sound(weighted: bool) -> None:
     )
     torch.library.opcheck(
         torch.ops.mars_pyg.csr_weight_gradient.default,
-        (torch.randn(3, 3), torch.randn(2, 3), m.ptr, m.col),
+        (
+            torch.randn(3, 3, requires_grad=True),
+            torch.randn(2, 3, requires_grad=True),
+            *(m.ptr, m.col, m.ptr_t, m.col_t, m.perm),
+        ),
     )
 
 
