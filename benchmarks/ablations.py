@@ -1,7 +1,7 @@
 """What each part of MARS adds: Figure 2 of the paper, and each head taken away.
 
-The parts of the paper are taken out of the paper's MARS (``mars_paper``), and heads out
-of MARS with heads, whose weights are fitted anew. Nothing is chosen here.
+The parts of the paper are taken out of the paper's MARS (``mars_letter``), and heads
+out of the same MARS with heads, whose weights are fitted anew. Nothing is chosen here.
 
     python benchmarks/ablations.py --root DATA --text-model MODEL --seeds 0 1 2
     python benchmarks/ablations.py --table       # table, csv and plot of the records
@@ -35,6 +35,8 @@ from training_runs import (
 
 RESULTS = Path(__file__).parent / "results" / "ablations.json"
 DATASETS = ("baby", "sports", "synthetic")
+#: What parts are taken out of, and what heads are.
+BASE, HEADED = "mars_letter", "mars_letter_heads"
 #: The names of the paper's Figure 2, and what they change.
 PARTS: dict[str, dict[str, Any]] = {
     "MARS": {},
@@ -50,7 +52,7 @@ WITHOUT_HEAD = {
 }
 GROUPS = {
     "the paper's MARS": list(PARTS),
-    "MARS with heads": ["MARS with heads", *WITHOUT_HEAD, "w/o heads"],
+    "MARS with heads": ["MARS with heads", *WITHOUT_HEAD],
 }
 
 
@@ -82,23 +84,24 @@ def parse_arguments() -> argparse.Namespace:
 
 def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
     """The runs to make; those with heads share one training."""
-    mars, headed = MODELS["mars"], MODELS["mars_heads"]
+    mars, headed = MODELS[BASE], MODELS[HEADED]
     for dataset in arguments.datasets:
         for seed in arguments.seeds:
             for model in arguments.models:
-                if model in PARTS:
-                    keys = {**MODELS["mars_paper"], **PARTS[model]}
-                    training = folder_name("mars_paper", model if PARTS[model] else "")
+                if PARTS.get(model):
+                    keys = {**mars, **PARTS[model]}
+                    training = folder_name(BASE, model)
                     yield Job(dataset, model, seed, keys, training=training)
                     continue
-                # What is there of the training, with any heads.
-                twins = ["mars", "mars_heads"]
                 if model in WITHOUT_HEAD:
                     keys = {**headed, "heads": WITHOUT_HEAD[model]}
-                    training = folder_name("mars_heads", model)
+                    training = folder_name(HEADED, model)
+                elif model in PARTS:
+                    keys, training = mars, BASE
                 else:
-                    keys = mars if model == "w/o heads" else headed
-                    training = "mars" if model == "w/o heads" else "mars_heads"
+                    keys, training = headed, HEADED
+                # What is there of the training, with any heads.
+                twins = [BASE, HEADED]
                 yield Job(dataset, model, seed, keys, training=training, twins=twins)
 
 

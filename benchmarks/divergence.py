@@ -46,7 +46,6 @@ from training_runs import (
 from mars_pyg import MARS
 
 RESULTS = Path(__file__).parent / "results" / "divergence.json"
-BASE = "mars_paper"
 JOINT, WITH, WITHOUT = "MARS", "MARS fusion=mean", "w/o CL fusion=mean"
 #: What is measured of an item, and the bins that all its records share.
 EDGES = {
@@ -92,10 +91,10 @@ def parse_arguments() -> argparse.Namespace:
 def make_jobs(dataset: str, seed: int) -> Iterator[Job]:
     """The runs whose views are measured, the one without the view loss first."""
     fusion: dict[str, Any] = {"fusion": "mean"}
-    keys = MODELS[BASE]
+    keys = MODELS[ablations.BASE]
     without = {**fusion, "view_weight": 0.0}
-    yield Job(dataset, WITHOUT, seed, keys, without, training=BASE)
-    yield Job(dataset, WITH, seed, keys, fusion, training=BASE)
+    yield Job(dataset, WITHOUT, seed, keys, without, training=ablations.BASE)
+    yield Job(dataset, WITH, seed, keys, fusion, training=ablations.BASE)
     # The run of that name of the ablations, of the same folder.
     yield from ablations.make_jobs(
         argparse.Namespace(datasets=[dataset], seeds=[seed], models=[JOINT])

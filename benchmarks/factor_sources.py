@@ -1,10 +1,10 @@
 """What the factors of a language model add over those that come without one.
 
-MARS, with and without heads, over factors from five sources: profiles that a language
-model assigned, the same values where their words are in an item's texts (``keywords``),
-k-means clusters of the text features, as many and of as many values (``clusters``), the
-brand and the categories of the catalogue (``columns``; Baby has none), and none. All
-have the text graph beside the factors.
+The paper's MARS, with and without heads, over factors from five sources: profiles that
+a language model assigned, the same values where their words are in an item's texts
+(``keywords``), k-means clusters of the text features, as many and of as many values
+(``clusters``), the brand and the categories of the catalogue (``columns``; Baby has
+none), and none. All have the text graph beside the factors.
 
     python benchmarks/factor_sources.py --root DATA --text-model MODEL --seeds 0 1 2
     python benchmarks/factor_sources.py --table      # table and plot of the records
@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from accuracy import MODELS, STRUCTURE
+from ablations import BASE, HEADED
+from accuracy import MODELS
 from figures import (
     COLOURS,
     bars,
@@ -54,16 +55,17 @@ LABELS = {
     "none": "no factors",
     "columns": "catalogue",
     "profiles": "language model",
-    "mars": "MARS",
-    "mars_heads": "MARS with heads",
+    BASE: "the paper's MARS",
+    HEADED: "the paper's MARS with heads",
 }
 #: The texts in which words are looked for: the titles of Sports are of another model.
 FIELDS = {"baby": ["title", "description"], "sports": ["text"]}
 #: Where the catalogue has a brand, if it is known, and a path of categories, between
 #: bars: by dataset the column, and the first of all categories.
 PATHS = {"sports": ("brand_and_categories", "Sports & Outdoors")}
-#: Heads that read no factors.
-OTHER_HEADS = ["ease", "popularity", "similarity"]
+#: Graphs, losses and heads that read no factors.
+WITHOUT_FACTORS = {"item_graphs": "structure", "semantic_weight": 0.0}
+OTHER_HEADS = {"heads": ["ease", "popularity", "similarity"], "ease_clique_weight": 0.0}
 
 
 def main() -> None:
@@ -107,25 +109,19 @@ def make_jobs(arguments: argparse.Namespace, profiles: Path) -> Iterator[Job]:
                     write_profiles(arguments, dataset, source, folder)
                 own = {"profiles": str(folder)}
             for seed in arguments.seeds:
-                for model in ("mars", "mars_heads"):
+                for model in (BASE, HEADED):
                     keys = {**MODELS[model], **own}
-                    name = model if source == "profiles" else f"{model}_{source}"
-                    others = [name.replace("mars", "mars_heads")]
-                    if model == "mars_heads":
-                        others = [name.replace("mars_heads", "mars")]
                     if source == "none":
-                        heads = OTHER_HEADS if model == "mars_heads" else []
-                        keys = {**STRUCTURE, "heads": heads}
-                        if heads:
-                            keys["ease_clique_weight"] = 0.0
-                        others.append("structure")
+                        keys |= WITHOUT_FACTORS
+                        keys |= OTHER_HEADS if model == HEADED else {}
+                    end = "" if source == "profiles" else f"_{source}"
                     yield Job(
                         dataset,
                         f"{model} {source}",
                         seed,
                         keys,
-                        training=name,
-                        twins=others,
+                        training=model + end,
+                        twins=[BASE + end, HEADED + end],
                     )
 
 
@@ -133,7 +129,7 @@ def write_profiles(
     arguments: argparse.Namespace, dataset: str, source: str, folder: Path
 ) -> None:
     """Make the factors of a source in the shape of those of the language model."""
-    keys = {"dataset": dataset, "root": arguments.root, **MODELS["mars"]}
+    keys = {"dataset": dataset, "root": arguments.root, **MODELS[BASE]}
     data = load_data(make_config({**keys, "text_model": arguments.text_model}))
     catalogue = ItemCatalogue.from_data(data, "asin")
     values: dict[str, list[str]] = {name: [] for name in data["value"].factor_name}
@@ -185,7 +181,7 @@ def summaries(
     result = {}
     for dataset, groups in by_dataset(records).items():
         rows, numbers = [], []
-        for model in ("mars", "mars_heads"):
+        for model in (BASE, HEADED):
             for source in SOURCES:
                 own = groups.get(f"{model} {source}", [])
                 if not own:

@@ -1,7 +1,8 @@
 """Items that come after the training, recommended by their factor values and texts.
 
 A random tenth of the items with values is taken out of the data before the training,
-with all its interactions, and added afterwards by its profile and text alone. Ranked
+with all its interactions, and added to the paper's MARS (``mars_letter``) and to the
+heads afterwards by its profile and text alone. Ranked
 are the new items alone, and all items; what counts are the test interactions with the
 new items. Choices were made on the interactions of the other splits with them. Beside
 it stands what the other items lose: their validation recall before and after; the
@@ -29,6 +30,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from accuracy import MODELS
 from figures import COLOURS, MUTED, drawing, write_csv
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -52,13 +54,6 @@ from mars_pyg.user_items import INTERACTS, UserItems
 
 RESULTS = Path(__file__).parent / "results" / "new_items.json"
 SHARE = 0.1
-MODEL = {
-    "model": "mars",
-    "item_input": "id",
-    "semantic_weight": 0.0,
-    "view_weight": 0.0,
-    "edge_dropout": 0.8,
-}
 QUICK = {"num_users": 400, "num_items": 200, "text_model": "tfidf"}
 QUICK_EPOCHS = 20
 UNRAISED = {"heads unraised": "heads", "all unraised": "all"}
@@ -197,7 +192,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace, dataset: str, seed: int) -> Iterator[dict]:
     """Train without some items, add them, and rank them by each method."""
-    keys = {"dataset": dataset, "seed": seed, **MODEL}
+    keys = {"dataset": dataset, "seed": seed, **MODELS["mars_letter"]}
     keys |= QUICK if arguments.quick else {"text_model": arguments.text_model}
     if arguments.root is not None:
         keys["root"] = arguments.root

@@ -1,6 +1,6 @@
 """The loss weights and the embedding width of MARS: Figures 3 and 4 of the paper.
 
-One at a time is varied in the paper's MARS (``mars_paper``): lambda, the weight of the
+One at a time is varied in the paper's MARS (``mars_letter``): lambda, the weight of the
 semantic loss, eta, that of the view consistency loss, and d, the embedding width.
 
     python benchmarks/sensitivity.py --root DATA --text-model MODEL
@@ -40,7 +40,7 @@ LABELS = {
     "view_weight": "η, weight of the view loss",
     "embedding_dim": "d, embedding width",
 }
-BASE = "mars_paper"
+BASE = "mars_letter"
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ PLAIN_MARS = [
 ]
 RIVAL, FLOOR, TEXT = "freedom", "lightgcn", "text features"
 LABELS = {
-    "mars_paper": "MARS, as in the paper",
+    "mars_letter": "MARS, as in the paper",
     "mars": "MARS",
     RIVAL: "FREEDOM",
     FLOOR: "LightGCN",
@@ -89,7 +89,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--datasets", nargs="+", default=["baby"], choices=DATASETS)
     parser.add_argument(
         "--model",
-        default="mars_paper",
+        default="mars_letter",
         choices=PLAIN_MARS,
         help="what stands beside FREEDOM (default: %(default)s)",
     )

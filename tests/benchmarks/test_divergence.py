@@ -94,7 +94,7 @@ def test_the_run_of_the_ablations_is_used(divergence: ModuleType) -> None:
     jobs = list(divergence.make_jobs("baby", 3))
     arguments = Namespace(datasets=["baby"], seeds=[3], models=["MARS"])
     assert jobs[-1] == next(ablations.make_jobs(arguments))
-    assert jobs[-1].folder == "baby-mars_paper-3"
+    assert jobs[-1].folder == "baby-mars_letter-3"
     without, with_loss, _ = (job.all_keys() for job in jobs)
     assert without == {**with_loss, "view_weight": 0.0}
     assert len({job.folder for job in jobs}) == 3

@@ -75,7 +75,6 @@ def test_parts_differ_from_the_whole_in_what_they_say(
         "popularity",
         "similarity",
     ]
-    assert jobs["w/o heads"].all_keys()["heads"] == []
     # No two runs share a folder.
     assert len({job.folder for job in jobs.values()}) == len(jobs)
 
@@ -87,7 +86,7 @@ def test_heads_are_fitted_to_a_training_that_is_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     runs = str(tmp_path / "runs")
-    for model in ("MARS with heads", "w/o heads"):
+    for model in ("MARS with heads", "MARS"):
         run(
             "ablations",
             tmp_path / "ablations.json",
@@ -208,8 +207,8 @@ def test_brands_are_told_from_categories(training_runs: ModuleType) -> None:
         patch.setattr(factor_sources, "write_profiles", lambda *_: None)
         jobs = list(factor_sources.make_jobs(arguments, Path("profiles")))
     assert [(job.dataset, job.model) for job in jobs] == [
-        ("sports", "mars columns"),
-        ("sports", "mars_heads columns"),
+        ("sports", "mars_letter columns"),
+        ("sports", "mars_letter_heads columns"),
     ]
 
 

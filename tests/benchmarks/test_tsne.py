@@ -102,7 +102,7 @@ def test_quick(
     records = json.loads(output.read_text())
     assert [record["model"] for record in records] == [
         "freedom",
-        "mars_paper",
+        "mars_letter",
         "text features",
     ]
     for record in records:
