@@ -254,8 +254,9 @@ class BatchCollector:
         except (ValueError, KeyError, TypeError):
             collected.failed += 1
             return None
-        response = entry.get("response") or {}
-        if request is None or response.get("status_code") != 200:
+        response = entry.get("response")
+        is_answer = isinstance(response, dict) and response.get("status_code") == 200
+        if request is None or not is_answer:
             collected.failed += 1
             return None
         completion = Completion.read(response.get("body"), row.mode)

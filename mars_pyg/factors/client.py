@@ -15,6 +15,7 @@ from mars_pyg.factors.option_bounds import check_least
 from mars_pyg.factors.prompts import Message
 from mars_pyg.factors.rate_limits import RateLimiter, backoff, retry_after
 from mars_pyg.factors.redaction import redact
+from mars_pyg.tables import whole_characters
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -51,12 +52,12 @@ class Usage:
     @classmethod
     def read(cls, usage: Any) -> Usage:
         """Read the ``usage`` of an answer; what a server leaves out is zero."""
-        usage = usage if isinstance(usage, dict) else {}
-        details = usage.get("prompt_tokens_details") or {}
+        usage = _dict(usage)
+        details = _dict(usage.get("prompt_tokens_details"))
         return cls(
-            int(usage.get("prompt_tokens") or 0),
-            int(usage.get("completion_tokens") or 0),
-            int(details.get("cached_tokens") or 0),
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+            _count(details.get("cached_tokens")),
         )
 
 
@@ -74,10 +75,10 @@ class Completion:
     @classmethod
     def read(cls, body: Any, mode: str, seconds: float = 0.0) -> Completion:
         """Read the body of an answer; one without choices has an empty text."""
-        body = body if isinstance(body, dict) else {}
-        choices = body.get("choices") or [{}]
-        choice = choices[0] if isinstance(choices[0], dict) else {}
-        message = choice.get("message") or {}
+        body = _dict(body)
+        choices = body.get("choices")
+        choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
+        message = _dict(choice.get("message"))
         reason = str(choice.get("finish_reason") or "")
         if message.get("refusal"):
             reason = "content_filter"
@@ -87,13 +88,24 @@ class Completion:
             parts = [part for part in content if isinstance(part, dict)]
             content = "".join(str(part.get("text") or "") for part in parts)
         return cls(
-            str(content),
+            whole_characters(str(content)),
             reason,
-            redact(str(body.get("model") or "")),
+            redact(whole_characters(str(body.get("model") or ""))),
             Usage.read(body.get("usage")),
             mode,
             seconds,
         )
+
+
+def _dict(entry: Any) -> dict[str, Any]:
+    """A part of an answer, empty where a server sends something else."""
+    return entry if isinstance(entry, dict) else {}
+
+
+def _count(entry: Any) -> int:
+    """A number of tokens, zero where a server sends something else."""
+    is_number = isinstance(entry, int | float) and 0 <= entry < 2**31
+    return int(entry) if is_number else 0
 
 
 @dataclass(frozen=True)
@@ -334,7 +346,7 @@ class _Transient(Exception):  # noqa: N818 (never leaves this file)
 def judge(error: APIStatusError) -> Exception:
     """Tell failures that may pass from those that stay."""
     status, code = error.status_code, str(getattr(error, "code", "") or "")
-    message = redact(f"status {status}: {error.message}")[:500]
+    message = whole_characters(redact(f"status {status}: {error.message}"))[:500]
     if code in ("insufficient_quota", "billing_hard_limit_reached"):
         return ServiceError(f"the account has no funds left ({message})")
     if status in (408, 409, 425, 429) or (status >= 500 and status != 501):

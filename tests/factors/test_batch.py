@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -542,3 +543,19 @@ def test_a_server_that_does_not_count_is_not_free(
         server.batches.polls = 0
         submit(store, server.url, make_catalogue(2))
         assert collect(store, server.url).cost > 0
+
+
+def test_an_answer_that_is_none_is_asked_again(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(3)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue)
+        status(store, server.url)
+        name = server.batches.batches["batch_0"]["output_file_id"]
+        lines = server.batches.files[name].splitlines()
+        entry = json.loads(lines[1]) | {"response": "overloaded"}
+        lines[1] = json.dumps(entry).encode()
+        server.batches.files[name] = b"\r\n".join(lines)
+        done = collect(store, server.url)
+        assert (done.batches, done.requests, done.failed) == (1, 2, 1)
+        assert [row.requests for row in submit(store, server.url, catalogue)] == [1]

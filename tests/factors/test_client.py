@@ -21,6 +21,7 @@ from mars_pyg.factors.client import (
     ClientOptions,
     Completion,
     ServiceError,
+    Usage,
 )
 
 KEY = "sk-loopback-0123456789abcdef"
@@ -64,6 +65,27 @@ def test_an_answer_in_parts() -> None:
     content = [thought, *texts]
     body = {"choices": [{"message": {"content": content}}]}
     assert Completion.read(body, "plain").text == '{"a":1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": {"message": {"content": "{}"}}},
+        {"choices": [{"message": "{}"}]},
+        {"usage": {"prompt_tokens": "many", "prompt_tokens_details": [1]}},
+        {"usage": {"prompt_tokens": 10**30, "completion_tokens": -1}},
+        {"usage": {"prompt_tokens": float("nan")}},
+    ],
+)
+def test_answers_of_another_form_are_empty(body: Any) -> None:
+    completion = Completion.read(body, "plain")
+    assert (completion.text, completion.usage) == ("", Usage())
+
+
+def test_halves_of_characters_can_be_stored() -> None:
+    body = {"model": "m\ud83d", "choices": [{"message": {"content": "a\ud83d"}}]}
+    completion = Completion.read(body, "plain")
+    assert (completion.model, completion.text) == ("m\ufffd", "a\ufffd")
 
 
 def test_a_server_that_is_not_there_is_tried_by_one_request(tmp_path: Path) -> None:
