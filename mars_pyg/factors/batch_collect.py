@@ -226,6 +226,8 @@ class BatchCollector:
 
         # Another process may be collecting the same batch.
         file = self.batches.file(row.id).with_suffix(f".{uuid.uuid4().hex}.download")
+        # The store may have been moved without its folder.
+        file.parent.mkdir(parents=True, exist_ok=True)
         try:
             content = self._openai.files.with_streaming_response.content(name)
             async with content as response:

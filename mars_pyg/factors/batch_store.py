@@ -180,11 +180,17 @@ class BatchStore:
                 "process NOT IN (SELECT id FROM owners)",
                 (self.store.owner, model, "submitted"),
             )
-        own = [row for row in self.rows() if row.process == self.store.owner]
-        for row in own:
-            if row.state == "writing":
+        whole = []
+        for row in self.rows():
+            if row.process != self.store.owner or row.state == "submitted":
+                continue
+            # A store that was moved may have left its files behind.
+            has_file = row.state == "written" and self.file(row.id).is_file()
+            if has_file or row.state == "uploaded":
+                whole.append(row)
+            else:
                 self.drop(row.id)
-        return [row for row in own if row.state in ("written", "uploaded")]
+        return whole
 
     def rows(self) -> list[BatchRow]:
         """All batches that are not collected, the oldest first."""

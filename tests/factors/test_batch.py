@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
@@ -559,3 +560,21 @@ def test_an_answer_that_is_none_is_asked_again(tmp_path: Path) -> None:
         done = collect(store, server.url)
         assert (done.batches, done.requests, done.failed) == (1, 2, 1)
         assert [row.requests for row in submit(store, server.url, catalogue)] == [1]
+
+
+def test_a_store_that_was_moved_without_its_files_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(5)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchSubmitter, "_upload", Mock(side_effect=ServiceError))
+            with pytest.raises(ServiceError):
+                submit(store, server.url, catalogue)
+        store = store.rename(tmp_path / "t")
+        (row,) = submit(store, server.url, catalogue)
+        assert row.requests == 5
+        store = store.rename(tmp_path / "u")
+        assert collect(store, server.url).requests == 5
+    assert stored_values(store, catalogue) == expected_values(5)
