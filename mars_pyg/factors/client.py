@@ -27,6 +27,8 @@ MODES = ("json_schema", "json_object", "plain")
 _REFUSED = (400, 404, 405, 415, 422, 501)
 #: The names under which servers take the limit of an answer's tokens.
 _LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
+#: Time-outs in a row, with nothing else from a server, after which it may be given up.
+_TIMEOUTS = 10
 
 
 class ServiceError(OSError):
@@ -172,6 +174,8 @@ class ChatClient:
         self.failures = 0
         #: Whether the server has ever taken a connection.
         self._is_there = False
+        #: Time-outs since the server gave a sign of life, and when the first was sent.
+        self._timeouts, self._silent_since = 0, 0.0
         self._modes = list(MODES) if options.mode is None else [options.mode]
         self._limit_names: list[str | None] = [*_LIMIT_NAMES, None]
         self._settled = False
@@ -302,7 +306,7 @@ class ChatClient:
                 model=self.options.model, messages=[], extra_body=parameters
             )
         except openai.APIStatusError as error:
-            self._is_there = True
+            self._is_there, self._timeouts = True, 0
             self.limiter.update(error.response.headers)
             raise judge(error) from None
         except openai.APIConnectionError as error:
@@ -311,8 +315,12 @@ class ChatClient:
             # By their names: what openai connects with differs with its version.
             if name not in ("ConnectError", "ConnectTimeout"):
                 self._is_there = True
+            if isinstance(error, openai.APITimeoutError):
+                self._note_timeout(start)
+            else:
+                self._timeouts = 0
             raise _Transient(redact(f"{name}: {cause}")) from None
-        self._is_there = True
+        self._is_there, self._timeouts = True, 0
         self.limiter.update(raw.headers)
         try:
             body = json.loads(raw.http_response.content)
@@ -322,6 +330,21 @@ class ChatClient:
             # Some gateways report errors with status 200.
             raise _Transient(redact(str(body["error"]))[:300])
         return Completion.read(body, mode, time.monotonic() - start)
+
+    def _note_timeout(self, start: float) -> None:
+        """Give a server up that is silent for as long as one request may take."""
+        if not self._timeouts:
+            self._silent_since = start
+        self._timeouts += 1
+        seconds = time.monotonic() - self._silent_since
+        longest = self.options.timeout * (self.options.max_retries + 1)
+        if self._timeouts >= _TIMEOUTS and seconds > longest:
+            raise ServiceError(
+                f"the server has answered nothing for {seconds:.0f} seconds, and "
+                f"{self._timeouts} requests in a row have timed out; see whether it "
+                "runs, ask for less at once, or allow more time (--timeout). What was "
+                "answered is kept: run again to go on"
+            ) from None
 
 
 def explain(error: OpenAIError) -> ServiceError:
@@ -359,6 +382,8 @@ def judge(error: APIStatusError) -> Exception:
         return ServiceError(f"the server refuses all requests ({message})")
     if status == 404 and "model" in message:
         return ServiceError(f"the server has no such model ({message})")
+    if status == 404:
+        message += "; see whether the server's address is right: most end in /v1"
     if status in _REFUSED or status == 413:
         return RequestRefusedError(message)
     return ServiceError(message)

@@ -125,6 +125,20 @@ def test_every_fault_is_got_over(tmp_path: Path, fault: str) -> None:
     assert stored_values(tmp_path / "s", make_catalogue(5)) == expected_values(5)
 
 
+@pytest.mark.parametrize("answered", [0, 3])
+def test_a_server_that_is_silent_ends_the_run(tmp_path: Path, answered: int) -> None:
+    """One request that always times out does not."""
+    faults = FaultPlan(script=[None] * answered + ["hang"] * 100)
+    with LoopbackServer(faults=faults, hang=5) as server:
+        options = client_options(server.url, timeout=0.05, max_retries=3)
+        with pytest.raises(ServiceError, match=r"answered nothing.*run again"):
+            assign(tmp_path / "s", make_catalogue(40), options, concurrency=2)
+        assert server.counts.requests < answered + 20
+        faults.script = ["hang"] * 4
+        options = client_options(server.url, timeout=0.5, max_retries=3)
+        assert assign(tmp_path / "s", make_catalogue(40), options).complete
+
+
 def test_the_limits_of_the_headers_are_kept(tmp_path: Path) -> None:
     """Without them, 64 requests at once would run far over the limit."""
     catalogue = make_catalogue(120)
