@@ -182,6 +182,8 @@ def assign(
         print("what was answered is kept; run again to go on", file=sys.stderr)
         raise
     print(format_summary(summary, reasoner), file=sys.stderr)
+    # Profiles of no value take the place of none, unless there are no others.
+    overwrite = overwrite and len(reasoner.profiles(catalogue).item_index) > 0
     replace = overwrite or summary.complete
     write_folder(reasoner, catalogue, folder, settings.id_column, replace)
     if not summary.complete:
@@ -205,17 +207,22 @@ def write_folder(
 ) -> None:
     """Write profiles out of the store, and say so.
 
-    Unless ``replace`` is set, profiles of more values are left as they are.
+    Unless ``replace`` is set, profiles of more values are left as they are, and none
+    without a value are written.
     """
-    known = 0 if replace else _count_values(folder / "profiles.tsv")
-    values = len(reasoner.profiles(catalogue).item_index) if known else 0
-    if values < known:
-        print(
-            f"{folder} is left as it is: its profiles have {known} values, and there "
-            f"are answers for {values} so far",
-            file=sys.stderr,
-        )
-        return
+    if not replace:
+        known = _count_values(folder / "profiles.tsv")
+        values = len(reasoner.profiles(catalogue).item_index)
+        if values < known:
+            print(
+                f"{folder} is left as it is: its profiles have {known} values, and "
+                f"there are answers for {values} so far",
+                file=sys.stderr,
+            )
+            return
+        if not values:
+            print("there are no values to write", file=sys.stderr)
+            return
     column = id_column or catalogue.id_column
     count = reasoner.write(catalogue, folder, column)
     print(f"{count} values; the profiles are in {folder}", file=sys.stderr)
@@ -243,7 +250,10 @@ def format_summary(summary: AssignmentSummary, reasoner: LLMReasoner) -> str:
             f"{summary.elsewhere} items are in batches: submit or collect them"
         )
     if summary.failed:
-        lines.append(f"{summary.failed} items could not be had: run again for them")
+        lines.append(
+            f"{summary.failed} items could not be had ({summary.fault}): run again for "
+            "them"
+        )
     if summary.stopped:
         lines.append(f"stopped: {summary.stopped}")
     return "\n".join(lines)

@@ -262,6 +262,7 @@ class Asker:
     async def _give_up(self, job: Job, why: str) -> None:
         """Leave a group for the next pass or the next run."""
         self.summary.failed += len(job.group.contents)
+        self.summary.fault = redact(why)
         pairs = [
             (content.key, number)
             for content in job.group.contents

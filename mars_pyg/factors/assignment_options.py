@@ -56,6 +56,7 @@ class AssignmentSummary:
         answered: Items whose answers were there before.
         asked: Items whose last answer came in this run.
         failed: Items of which an answer could not be had; run again for these.
+        fault: Why the last of these could not be had, or :obj:`None`.
         elsewhere: Items that are in batches that are not collected.
         missing: Values that are missing because no usable answer came.
         repeated: Requests that failed and were sent again.
@@ -72,6 +73,7 @@ class AssignmentSummary:
     answered: int = 0
     asked: int = 0
     failed: int = 0
+    fault: str | None = None
     elsewhere: int = 0
     missing: int = 0
     repeated: int = 0

@@ -167,10 +167,11 @@ class LLMReasoner(FactorReasoner):
         """
         summary = self.run(catalogue)
         if not summary.complete:
+            why = summary.stopped or (summary.fault if summary.failed else None)
             raise ServiceError(
                 f"{summary.failed + summary.elsewhere} of {summary.items} items have "
-                f"no answer{f' ({summary.stopped})' if summary.stopped else ''}; what "
-                "was answered is kept: call again to go on"
+                f"no answer{f' ({why})' if why else ''}; what was answered is kept: "
+                "call again to go on"
             )
         return self.profiles(catalogue)
 

@@ -357,3 +357,28 @@ def test_collect_does_not_replace_profiles_by_fewer(
     status, _, err = run("factors", "batch", "collect", *common)
     assert (status, "the profiles are in" in err) == (0, True)
     assert table.read_text() == text
+
+
+def test_why_items_could_not_be_had_is_said(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    """And profiles without a value do not take the place of others."""
+    schema = induce(run, items)
+    server.refused = "unspeakable"
+    common = ["factors", "assign", str(items), f"--schema={schema}"]
+    items.write_text("item,title\na,unspeakable\n")
+    table = items.parent / "factors" / "profiles.tsv"
+    for command in (common, [*common, "--overwrite"]):
+        status, _, err = run(*command)
+        assert status == 1
+        assert "1 items could not be had (status 400: " in err
+        assert "against the rules" in err
+        assert "there are no values to write" in err
+        if table.parent.is_dir():
+            assert table.read_text() == "mine"
+        table.parent.mkdir(exist_ok=True)
+        table.write_text("mine")
+    address = server.url.removesuffix("/v1")
+    _, _, err = run(*common, "--overwrite", f"--base-url={address}")
+    assert "status 404" in err
+    assert "most end in /v1" in err
