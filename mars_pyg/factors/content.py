@@ -115,7 +115,8 @@ class ContentReader:
         for name in names:
             text = self.clean(catalogue.fields[name][index])
             if text:
-                fields[name] = text
+                # Under "item" requests have the code of the item.
+                fields["item text" if name == "item" else name] = text
         image = ""
         if self.modality == "image" and not names and catalogue.images:
             image = self._locate(catalogue.images[index])

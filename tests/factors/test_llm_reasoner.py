@@ -29,6 +29,7 @@ from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.llm_reasoner import LLMReasoner, run_async
 from mars_pyg.factors.origin import check_origin
 from mars_pyg.factors.pricing import Price
+from mars_pyg.factors.prompts import items_message
 from mars_pyg.factors.records import Received
 from mars_pyg.factors.retrieval import ExampleIndex
 
@@ -248,6 +249,15 @@ def test_fields_are_chosen_by_name() -> None:
     with pytest.raises(DataError) as caught:
         ContentReader(fields=["prize"]).read(catalogue)
     assert caught.value.field == "prize"
+
+
+def test_a_field_of_the_name_of_codes_is_shown() -> None:
+    """As where a catalogue has the names of its items in a column "item"."""
+    catalogue = ItemCatalogue(["a"], {"item": ["red mug"]})
+    (content,) = ContentReader(fields=["item"]).read(catalogue)
+    assert content is not None
+    (shown,) = json.loads(items_message({"c0de": content}, {})["content"])["items"]
+    assert shown == {"item text": "red mug", "item": "c0de"}
 
 
 def test_faults_do_not_change_the_result(tmp_path: Path) -> None:
