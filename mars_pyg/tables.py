@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+#: Files of tables in forms that are not read, which would pass for text of tabs.
+_OTHERS = {".json", ".jsonl", ".ndjson", ".xls", ".xlsx", ".ods"}
 #: Characters of a file in which its header is looked for.
 MAX_HEADER = 2**16
 #: From here on fractions are not exact.
@@ -44,13 +46,20 @@ def read_table(path: str | PathLike[str], required: Sequence[str] = ()) -> DataF
         A :class:`pandas.DataFrame` of strings without missing values.
 
     Raises:
-        DataError: If the file is missing, empty, not UTF-8 or not a regular table, or
-            if a column is missing, unnamed, there twice or, where required, no text.
+        DataError: If the file is missing, empty, of another kind, not UTF-8 or not a
+            regular table, or if a column is missing, unnamed, there twice or, where
+            required, no text.
     """
     file = Path(path)
     if not file.is_file():
         raise DataError(
             "there is no such file", mend="check the path of the file", file=file
+        )
+    if file.suffix.lower() in _OTHERS:
+        raise DataError(
+            f"a file {file.suffix} is no table that can be read",
+            mend="save it as csv, tsv or parquet",
+            file=file,
         )
     frame = _read_parquet(file) if is_parquet(file) else _read_text(file)
     names = list(frame.columns)

@@ -120,6 +120,14 @@ def test_missing_file_and_broken_parquet(tmp_path: Path) -> None:
         read_table(tmp_path / "broken.parquet")
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".XLSX"])
+def test_files_of_other_kinds(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"items{suffix}"
+    file.write_text('{"id": "a"}\n{"id": "b"}\n')
+    with pytest.raises(DataError, match="csv, tsv or parquet"):
+        read_table(file)
+
+
 def test_parquet_with_a_column_twice(tmp_path: Path) -> None:
     columns = [pa.array(["1"]), pa.array(["2"])]
     pq.write_table(pa.Table.from_arrays(columns, ["a", "a"]), tmp_path / "t.parquet")
