@@ -330,7 +330,7 @@ class Asker:
         return RequestRecord(
             model=self.plan.model,
             answered_by=completion.model,
-            prompt=self.plan.prompt,
+            prompt=self.plan.request_prompt,
             schema=self.plan.schema.version,
             mode=completion.mode,
             items=len(group.contents),

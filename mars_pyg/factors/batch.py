@@ -159,7 +159,7 @@ class BatchSubmitter:
         while waiting is not None:
             plan = self.plan
             name = self.batches.begin(
-                plan.model, self.mode, plan.prompt, plan.schema.version
+                plan.model, self.mode, plan.request_prompt, plan.schema.version
             )
             with open(self.batches.file(name), "wb") as stream:
                 waiting = self._fill(name, stream, waiting, groups)

@@ -63,8 +63,8 @@ def estimate(
 
     The requests are made as they would be sent, but for examples, whose number and mean
     length are taken; items that need none are left out. Where the store has answers of
-    the model to the same prompts, the tokens that their server counted correct the
-    ones counted here, and its time for a request is taken.
+    the model to the same prompts, of the same modality, the tokens that their server
+    counted correct the ones counted here, and its time for a request is taken.
 
     Args:
         plan: What is to be asked.
@@ -109,7 +109,9 @@ def estimate(
         notes.append(f"{plan.image_tokens} tokens a picture; models differ")
     if plan.thinks:
         notes.append("tokens of thought come on top, until requests were made")
-    count, ratio, output_per_value, seconds = store.experience(plan.model, plan.prompt)
+    count, ratio, output_per_value, seconds = store.experience(
+        plan.model, plan.request_prompt
+    )
     if count:
         input_tokens *= ratio
         output_tokens = max(output_per_value * values, 0.0) or output_tokens

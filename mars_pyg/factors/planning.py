@@ -79,6 +79,13 @@ class AssignmentPlan:
             number: self._output_of(factor) for number, factor in self.factor_of.items()
         }
 
+    @property
+    def request_prompt(self) -> str:
+        """The prompt as requests are recorded: those of pictures by themselves."""
+        # Text is as in stores of older versions, which have no other mark.
+        modality = self.schema.modality
+        return self.prompt if modality == "text" else f"{self.prompt} {modality}"
+
     def factors(self, questions: Iterable[int]) -> list[Factor]:
         """The factors of questions."""
         return [self.factor_of[number] for number in questions]

@@ -194,6 +194,22 @@ def test_pictures_are_counted(tmp_path: Path) -> None:
     assert tokens[1] - tokens[0] == 2000
 
 
+def test_pictures_do_not_correct_texts(tmp_path: Path) -> None:
+    """A server's count of pictures says nothing of that of texts."""
+    catalogue = make_catalogue(5)
+    before = make_estimate(tmp_path / "s", catalogue)
+    captions = ItemCatalogue(catalogue.ids, {"caption": catalogue.fields["title"]})
+    schema = SCHEMA.model_copy(update={"modality": "image"})
+    with LoopbackServer() as server:
+        assign(tmp_path / "s", captions, client_options(server.url), schema)
+    assert make_estimate(tmp_path / "s", catalogue).input_tokens == before.input_tokens
+    answers = AnswerStore(tmp_path / "s")
+    plan = AssignmentPlan(schema, "m", answers)
+    entry = estimate(plan, answers, ContentReader("image").read(captions), PRICE, 16)
+    answers.close()
+    assert any("5 requests" in note for note in entry.notes)
+
+
 def test_values_of_factors_that_are_not_asked_for_are_not_counted(
     tmp_path: Path,
 ) -> None:
