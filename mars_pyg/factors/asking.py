@@ -18,12 +18,12 @@ from mars_pyg.factors.assignment_options import AssignmentOptions, AssignmentSum
 from mars_pyg.factors.budget import Budget
 from mars_pyg.factors.client import (
     ChatClient,
-    Completion,
     RequestRefusedError,
     RetriesExhaustedError,
     ServiceError,
 )
 from mars_pyg.factors.committing import Committer
+from mars_pyg.factors.completion import Completion
 from mars_pyg.factors.content import ItemContent
 from mars_pyg.factors.images import PictureError, load_picture
 from mars_pyg.factors.planning import AssignmentPlan, Group, item_codes

@@ -15,6 +15,7 @@ from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
 from mars_pyg.factors.client import (
     ClientOptions,
     ServiceError,
+    check_answer,
     explain,
     make_openai,
     request_parameters,
@@ -362,6 +363,7 @@ class BatchSubmitter:
         try:
             with open(self.batches.file(row.id), "rb") as stream:
                 upload = await self._openai.files.create(file=stream, purpose="batch")
+                check_answer(upload)
         except openai.NotFoundError:
             # Its items would wait for it for ever.
             self.batches.drop(row.id)
@@ -384,6 +386,7 @@ class BatchSubmitter:
                     completion_window="24h",
                     metadata={_METADATA: name},
                 )
+                check_answer(batch)
                 return batch.id
             except (openai.APIConnectionError, openai.InternalServerError):
                 found = await self._find(name)

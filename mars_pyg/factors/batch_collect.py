@@ -18,11 +18,12 @@ from mars_pyg.factors.answers import (
 from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
 from mars_pyg.factors.client import (
     ClientOptions,
-    Completion,
     ServiceError,
+    check_answer,
     explain,
     make_openai,
 )
+from mars_pyg.factors.completion import Completion
 from mars_pyg.factors.content import ItemContent
 from mars_pyg.factors.planning import item_codes
 from mars_pyg.factors.pricing import PRICES, Price, find_price
@@ -130,7 +131,9 @@ class BatchCollector:
             return None
         try:
             try:
-                return await self._openai.batches.retrieve(row.remote)
+                batch = await self._openai.batches.retrieve(row.remote)
+                check_answer(batch)
+                return batch
             except openai.NotFoundError:
                 # A server without batches, at a wrong address, has lost none.
                 await self._openai.batches.list(limit=1)

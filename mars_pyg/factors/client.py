@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mars_pyg.factors.completion import Completion
 from mars_pyg.factors.option_bounds import check_least
 from mars_pyg.factors.prompts import Message
 from mars_pyg.factors.rate_limits import RateLimiter, backoff, retry_after
@@ -41,73 +42,6 @@ class RequestRefusedError(ServiceError):
 
 class RetriesExhaustedError(ServiceError):
     """A request that failed as often as it may."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """The tokens of an answer, as the server counts them."""
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-
-    @classmethod
-    def read(cls, usage: Any) -> Usage:
-        """Read the ``usage`` of an answer; what a server leaves out is zero."""
-        usage = _dict(usage)
-        details = _dict(usage.get("prompt_tokens_details"))
-        return cls(
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
-            _count(details.get("cached_tokens")),
-        )
-
-
-@dataclass(frozen=True)
-class Completion:
-    """An answer of a language model."""
-
-    text: str
-    finish_reason: str
-    model: str
-    usage: Usage
-    mode: str
-    seconds: float = 0.0
-
-    @classmethod
-    def read(cls, body: Any, mode: str, seconds: float = 0.0) -> Completion:
-        """Read the body of an answer; one without choices has an empty text."""
-        body = _dict(body)
-        choices = body.get("choices")
-        choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
-        message = _dict(choice.get("message"))
-        reason = str(choice.get("finish_reason") or "")
-        if message.get("refusal"):
-            reason = "content_filter"
-        content = message.get("content") or ""
-        if isinstance(content, list):
-            # Some servers give thoughts and text as parts.
-            parts = [part for part in content if isinstance(part, dict)]
-            content = "".join(str(part.get("text") or "") for part in parts)
-        return cls(
-            whole_characters(str(content)),
-            reason,
-            redact(whole_characters(str(body.get("model") or ""))),
-            Usage.read(body.get("usage")),
-            mode,
-            seconds,
-        )
-
-
-def _dict(entry: Any) -> dict[str, Any]:
-    """A part of an answer, empty where a server sends something else."""
-    return entry if isinstance(entry, dict) else {}
-
-
-def _count(entry: Any) -> int:
-    """A number of tokens, zero where a server sends something else."""
-    is_number = isinstance(entry, int | float) and 0 <= entry < 2**31
-    return int(entry) if is_number else 0
 
 
 @dataclass(frozen=True)
@@ -356,6 +290,19 @@ def explain(error: OpenAIError) -> ServiceError:
         return judged if isinstance(judged, ServiceError) else ServiceError(str(judged))
     cause = error.__cause__ or error
     return ServiceError(redact(f"{error} ({type(cause).__name__}: {cause})"))
+
+
+def check_answer(answer: Any) -> None:
+    """Refuse what is no object of an API, such as the page of another server.
+
+    Raises:
+        ServiceError: If it has no name.
+    """
+    if not getattr(answer, "id", None):
+        raise ServiceError(
+            "the server's answer is none of an API of batches; see whether --base-url "
+            "or OPENAI_BASE_URL is its address: most end in /v1"
+        )
 
 
 class _Transient(Exception):  # noqa: N818 (never leaves this file)

@@ -19,8 +19,9 @@ from mars_pyg.factors.answers import (
     response_format,
 )
 from mars_pyg.factors.budget import Budget, check_priced
-from mars_pyg.factors.client import ChatClient, Completion, ServiceError
+from mars_pyg.factors.client import ChatClient, ServiceError
 from mars_pyg.factors.committing import Committer
+from mars_pyg.factors.completion import Completion
 from mars_pyg.factors.planning import spare_output
 from mars_pyg.factors.pricing import Price
 from mars_pyg.factors.prompts import PROMPT_VERSION, Message

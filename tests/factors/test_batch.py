@@ -578,3 +578,17 @@ def test_a_store_that_was_moved_without_its_files_goes_on(
         store = store.rename(tmp_path / "u")
         assert collect(store, server.url).requests == 5
     assert stored_values(store, catalogue) == expected_values(5)
+
+
+def test_pages_of_another_server_are_told(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(3)
+    with LoopbackServer() as server:
+        pages = server.url.replace("/v1", "/page")
+        with pytest.raises(ServiceError, match="most end in /v1"):
+            submit(store, pages, catalogue)
+        submit(store, server.url, catalogue)
+        for method in (status, collect):
+            with pytest.raises(ServiceError, match="most end in /v1"):
+                method(store, pages)
+        server.batches.batches["batch_0"]["polls"] = 0
+        assert collect(store, server.url).requests == 3

@@ -19,10 +19,9 @@ from loopback_server import FAULTS, FaultPlan, LoopbackServer
 from mars_pyg.factors.client import (
     ChatClient,
     ClientOptions,
-    Completion,
     ServiceError,
-    Usage,
 )
+from mars_pyg.factors.completion import Completion, Usage
 
 KEY = "sk-loopback-0123456789abcdef"
 

@@ -122,6 +122,7 @@ class LoopbackServer:
         application.router.add_post("/v1/chat/completions", self.complete)
         application.router.add_get("/counts", self.show_counts)
         application.router.add_get("/pictures/{status}", self.show_picture)
+        application.router.add_route("*", "/page/{rest:.*}", self.show_page)
         self.batches.add_routes(application)
         return application
 
@@ -136,6 +137,10 @@ class LoopbackServer:
                 "most_in_flight": self.counts.most_in_flight,
             }
         )
+
+    async def show_page(self, request: web.Request) -> web.Response:
+        """What servers of pages answer at any address."""
+        return web.Response(text="<html></html>", content_type="text/html")
 
     async def show_picture(self, request: web.Request) -> web.Response:
         """A large blue picture, or an error."""
