@@ -132,7 +132,7 @@ class LLMReasoner(FactorReasoner):
         """Ask for all items whose answers are not in the store.
 
         Raises:
-            DataError: If no item has content.
+            DataError: If no item has content, or examples are wanted of pictures.
             ServiceError: If the server cannot be used. What was answered is stored.
         """
         contents = self.reader.read(catalogue)
@@ -236,9 +236,17 @@ class LLMReasoner(FactorReasoner):
     ) -> ExampleIndex | None:
         if not self.options.num_examples:
             return None
+        texts = list(map(_text, contents))
+        if not any(texts):
+            # Neither could they be found, nor would they show a thing.
+            raise DataError(
+                "examples are of texts, and the items are shown by their pictures",
+                mend="ask without examples",
+                field="num_examples",
+            )
         features = catalogue.features.get("text")
         if features is None:
-            features = encode_text(list(map(_text, contents)), self.text_model)
+            features = encode_text(texts, self.text_model)
         return ExampleIndex(contents, features)
 
 

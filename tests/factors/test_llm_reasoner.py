@@ -237,6 +237,14 @@ def test_a_caption_or_picture_is_needed(tmp_path: Path) -> None:
         make_reasoner(tmp_path, "", schema=schema).estimate(make_catalogue(1))
 
 
+def test_pictures_have_no_examples(tmp_path: Path) -> None:
+    schema = FactorSchema(modality="image", factors=SCHEMA.factors)
+    options = AssignmentOptions(num_examples=2)
+    reasoner = make_reasoner(tmp_path, "", schema=schema, options=options)
+    with pytest.raises(DataError, match="examples are of texts"):
+        reasoner.run(ItemCatalogue(["a"], {}, ["a.png"]))
+
+
 def test_fields_are_chosen_by_name() -> None:
     fields = {"price": ["3"], "title": ["a" * 30], "brand": ["\x00 "]}
     catalogue = ItemCatalogue(["a"], fields)
