@@ -205,7 +205,8 @@ class ChatClient:
                 self.limiter.pause(wait)
             if attempt < options.max_retries:
                 pause = backoff(attempt, options.backoff_base, options.backoff_longest)
-                await asyncio.sleep(pause if wait is None else wait + pause / 10)
+                # A wait of zero, as gateways write it, names none.
+                await asyncio.sleep(wait + pause / 10 if wait else pause)
         if not self._is_there:
             # Other requests would wait as long for what is not there.
             raise ServiceError(

@@ -160,10 +160,20 @@ def test_a_wait_that_the_server_names_is_kept(tmp_path: Path) -> None:
         assert time.monotonic() - start > 1
 
 
+def test_a_wait_of_zero_is_none(tmp_path: Path) -> None:
+    """Or all attempts would be over at once."""
+    with LoopbackServer(retry_after="0") as server:
+        server.faults.script = [None, *["error_503"] * 3]
+        options = client_options(server.url, backoff_base=0.4, backoff_longest=1)
+        start = time.monotonic()
+        assign(tmp_path / "s", make_catalogue(2), options, concurrency=1)
+        assert time.monotonic() - start > 1
+
+
 def test_concurrency_is_bounded(tmp_path: Path) -> None:
-    with LoopbackServer(latency=0.02) as server:
+    with LoopbackServer(latency=0.2) as server:
         options = client_options(server.url)
-        assign(tmp_path / "s", make_catalogue(60), options, concurrency=5)
+        assign(tmp_path / "s", make_catalogue(20), options, concurrency=5)
         assert server.counts.most_in_flight == 5
 
 
