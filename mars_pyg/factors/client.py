@@ -326,6 +326,9 @@ def judge(error: APIStatusError) -> Exception:
         return ServiceError(
             f"the server does not accept the key ({message}); set OPENAI_API_KEY"
         )
+    if status == 403 and ("moderation" in message or "flagged" in message):
+        # Of a gateway, about this one request.
+        return RequestRefusedError(message)
     if status == 403 or code in ("model_not_found", "invalid_api_key"):
         return ServiceError(f"the server refuses all requests ({message})")
     if status == 404 and "model" in message:

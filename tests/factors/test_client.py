@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from loopback_server import FAULTS, FaultPlan, LoopbackServer
 from mars_pyg.factors.client import (
     ChatClient,
     ClientOptions,
+    RequestRefusedError,
     ServiceError,
+    judge,
 )
 from mars_pyg.factors.completion import Completion, Usage
 
@@ -192,6 +195,14 @@ def test_what_cannot_pass_ends_the_run_at_once(
         with pytest.raises(ServiceError, match=message):
             assign(tmp_path / "s", make_catalogue(50), client_options(server.url))
         assert server.counts.requests <= 16
+
+
+def test_what_a_gateway_flags_is_one_request() -> None:
+    """In the words of OpenRouter; it would end every run at the same item."""
+    message = 'openai/gpt-4o requires moderation. Your input was flagged for "x".'
+    for status, kind in ((403, RequestRefusedError), (401, ServiceError)):
+        error: Any = SimpleNamespace(status_code=status, code=403, message=message)
+        assert type(judge(error)) is kind
 
 
 def test_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
