@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,7 +22,7 @@ def evaluate(
     recommender: Recommender,
     data: HeteroData,
     split: str = "val",
-    k: Sequence[int] = (10, 20),
+    k: int | Sequence[int] = (10, 20),
     chunk_size: int = 1024,
     mask_validation: bool = False,
     num_users: int | None = None,
@@ -43,7 +43,7 @@ def evaluate(
         data: The graph with the splits; see
             :class:`~mars_pyg.user_items.UserItems`.
         split: :obj:`"val"` or :obj:`"test"`. (default: :obj:`"val"`)
-        k: The cuts :math:`K`. (default: :obj:`(10, 20)`)
+        k: The cuts :math:`K`, or a single one. (default: :obj:`(10, 20)`)
         chunk_size: Number of users that are scored at once; see :func:`rank`.
             (default: :obj:`1024`)
         mask_validation: Whether validation items are no candidates at test. Published
@@ -67,8 +67,7 @@ def evaluate(
     )
 
     _check_split(split)
-    if not k or min(k) < 1:
-        raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
+    cuts = check_cuts(k)
     check_graph(recommender, data)
     check_held_out(data, split)
     held_out = UserItems.from_data(data, split)
@@ -85,17 +84,32 @@ def evaluate(
         metrics = LinkPredMetricCollection(
             {
                 name: metric
-                for cut in sorted(set(k))
+                for cut in sorted(set(cuts))
                 for name, metric in (
                     (f"recall@{cut}", LinkPredRecall(cut)),
                     (f"ndcg@{cut}", LinkPredNDCG(cut)),
                 )
             }
         )
-        for chunk, _, item in rank(recommender, user, max(k), seen, chunk_size):
+        for chunk, _, item in rank(recommender, user, max(cuts), seen, chunk_size):
             held_out, metrics = held_out.to(chunk.device), metrics.to(chunk.device)
             metrics.update(item, held_out.select(chunk))
         return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def check_cuts(k: int | Sequence[int]) -> tuple[int, ...]:
+    """Take a single cut for a sequence of one.
+
+    Args:
+        k: The cuts, or a single one.
+
+    Raises:
+        ValueError: If there is none, or one is not positive.
+    """
+    cuts = tuple(k) if isinstance(k, Iterable) else (k,)
+    if not cuts or min(cuts) < 1:
+        raise ValueError(f"'k' must hold positive cuts (got {list(cuts)})")
+    return cuts
 
 
 def _check_split(split: str) -> None:

@@ -39,7 +39,7 @@ from mars_pyg.training.callbacks import (
     ValidationPlan,
 )
 from mars_pyg.training.data_module import RecommenderDataModule
-from mars_pyg.training.evaluation import check_held_out
+from mars_pyg.training.evaluation import check_cuts, check_held_out
 from mars_pyg.training.module import RecommenderModule
 
 #: Names of the checkpoints in a run's folder.
@@ -78,7 +78,7 @@ def fit(
     validate_every: int = 5,
     patience: int = 8,
     monitor: str = "recall@20",
-    k: Sequence[int] = (10, 20),
+    k: int | Sequence[int] = (10, 20),
     chunk_size: int = 1024,
     num_eval_users: int | None = None,
     seed: int = 0,
@@ -113,7 +113,7 @@ def fit(
             (default: :obj:`8`)
         monitor: The validation metric that chooses the best epoch.
             (default: :obj:`"recall@20"`)
-        k: Cuts of the metrics. (default: :obj:`(10, 20)`)
+        k: Cuts of the metrics, or a single one. (default: :obj:`(10, 20)`)
         chunk_size: Users that an evaluation scores at once. (default: :obj:`1024`)
         num_eval_users: Users that a validation averages over; see
             :func:`~mars_pyg.training.evaluate`. (default: :obj:`None`, all)
@@ -142,9 +142,8 @@ def fit(
         SystemExit: If the process is terminated (SIGTERM), with the status 143; the
             same holds.
     """
-    if not k or min(k) < 1:
-        raise ValueError(f"'k' must hold positive cuts (got {list(k)})")
-    metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in k]
+    cuts = check_cuts(k)
+    metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in cuts]
     if monitor not in metrics:
         raise ValueError(f"'monitor' must be one of {metrics} (got {monitor!r})")
     for name, value in (
@@ -242,7 +241,7 @@ def fit(
             data,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
-            k=k,
+            k=cuts,
             chunk_size=chunk_size,
             num_eval_users=num_eval_users,
             # The loss is a mean, so that a larger batch has smaller gradients, which

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg.content_digest import check_content, content_digests
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.training.evaluation import evaluate
+from mars_pyg.training.evaluation import check_cuts, evaluate
 from mars_pyg.training.seeding import epoch_generator, epoch_seed
 from mars_pyg.user_items import check_digest, interactions_digest
 
@@ -37,7 +37,8 @@ class RecommenderModule(LightningModule):
             :class:`~mars_pyg.user_items.UserItems`.
         learning_rate (float, optional): Learning rate of Adam. (default: :obj:`4e-3`)
         weight_decay (float, optional): Weight decay of Adam. (default: :obj:`0.0`)
-        k (Sequence[int], optional): Cuts of the metrics. (default: :obj:`(10, 20)`)
+        k (int or Sequence[int], optional): Cuts of the metrics, or a single one.
+            (default: :obj:`(10, 20)`)
         chunk_size (int, optional): Users that an evaluation scores at once.
             (default: :obj:`1024`)
         mask_validation (bool, optional): See :func:`~mars_pyg.training.evaluate`.
@@ -55,7 +56,7 @@ class RecommenderModule(LightningModule):
         data: HeteroData,
         learning_rate: float = 4e-3,
         weight_decay: float = 0.0,
-        k: Sequence[int] = (10, 20),
+        k: int | Sequence[int] = (10, 20),
         chunk_size: int = 1024,
         mask_validation: bool = False,
         num_eval_users: int | None = None,
@@ -67,7 +68,7 @@ class RecommenderModule(LightningModule):
         self.data = data
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.k = tuple(k)
+        self.k = check_cuts(k)
         self.chunk_size = chunk_size
         self.mask_validation = mask_validation
         self.num_eval_users = num_eval_users

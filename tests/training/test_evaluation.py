@@ -12,7 +12,13 @@ from torch_geometric.data import HeteroData
 from mars_pyg.errors import DataError
 from mars_pyg.heads import HeadedRecommender, Popularity
 from mars_pyg.nn.recommender import Recommender
-from mars_pyg.training import UserItems, evaluate, evaluate_users, rank
+from mars_pyg.training import (
+    RecommenderModule,
+    UserItems,
+    evaluate,
+    evaluate_users,
+    rank,
+)
 
 
 class FixedScores(Recommender):
@@ -299,3 +305,12 @@ def test_scores_may_be_one_row_for_all_users(
     naive[seen.rows(), seen.item] = -torch.inf
     best = next(rank(model, users, 1, seen))[1].double()
     assert torch.equal(best, naive.amax(dim=1, keepdim=True))
+
+
+def test_a_single_cut_may_be_given_as_it_is(data: HeteroData) -> None:
+    model = FixedScores(torch.rand(30, 20))
+    expected = evaluate(model, data, k=[5])
+    assert evaluate(model, data, k=5) == expected
+    assert RecommenderModule(model, data, k=5).k == (5,)
+    with pytest.raises(ValueError, match=r"positive cuts \(got \[0\]\)"):
+        evaluate(model, data, k=0)

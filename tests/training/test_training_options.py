@@ -116,6 +116,7 @@ def test_options_may_be_numbers_of_numpy(graph: HeteroData, tmp_path: Path) -> N
         "chunk_size": np.int64(16),
         "patience": np.int64(3),
         "validate_every": np.int64(1),
+        "k": np.int64(5),
         "run_dir": tmp_path,
     }
 
