@@ -296,6 +296,11 @@ def _arguments(recommender: Recommender) -> dict[str, Any]:
                 value = getattr(module, name, ())
                 if value is None or isinstance(value, bool | int | float | str):
                     found.setdefault(name, value)
+        if hasattr(module, "score_offset"):
+            # It is given after the model is made, and as easily forgotten.
+            offset = module.score_offset
+            known = None if offset is None else type(offset).__name__
+            found["score_offset"] = getattr(offset, "scale", known)
     return found
 
 

@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 import mars_pyg.training.module as module_file
 from mars_pyg import MARS, AddItemKNN, SyntheticFactorDataset
 from mars_pyg.errors import DataError
+from mars_pyg.heads import Popularity, ScoreOffset
 from mars_pyg.training import FitResult, fit
 from mars_pyg.training.callbacks import AtomicCheckpointIO
 
@@ -226,6 +227,24 @@ def test_other_arguments_of_the_model_are_refused(
     model.edge_dropout = 0.1
     with pytest.raises(DataError, match=r"'edge_dropout' of 0\.5, not 0\.1"):
         fit(model, graph, run_dir=folder, resume=True, **OPTIONS)
+
+
+def test_another_offset_of_the_scores_is_refused(
+    graph: HeteroData, tmp_path: Path
+) -> None:
+    def offset(scale: float) -> ScoreOffset:
+        return ScoreOffset(graph, [Popularity(graph)], scale)
+
+    options = {**OPTIONS, "run_dir": tmp_path / "run"}
+    model = make(graph)
+    model.score_offset = offset(0.25)
+    fit(model, graph, **{**options, "max_epochs": 2})
+    for other, found in ((None, "None"), (offset(0.5), r"0\.5")):
+        model.score_offset = other
+        with pytest.raises(DataError, match=rf"'score_offset' of 0\.25, not {found}"):
+            fit(model, graph, resume=True, **options)
+    model.score_offset = offset(0.25)
+    assert fit(model, graph, resume=True, **options).epochs == 6
 
 
 @pytest.mark.usefixtures("_interruptible")
