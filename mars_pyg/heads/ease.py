@@ -110,6 +110,8 @@ class EASE(ScoreHead):
         self.register_buffer("ptr", torch.zeros(num_items + 1, dtype=torch.int64))
         self.register_buffer("index", torch.empty(0, dtype=torch.int64))
         self.register_buffer("value", torch.empty(0))
+        # Entries do not tell: of items that nothing ties there are none.
+        self._is_fitted = False
 
     def fit(self, data: HeteroData, dtype: torch.dtype = torch.float32) -> EASE:
         r"""Compute :math:`\mathbf{B}` from the train interactions and the values.
@@ -155,6 +157,7 @@ class EASE(ScoreHead):
 
     def score(self, history: UserItems) -> Tensor:
         """Score every item for some users; see :class:`ScoreHead`."""
+        self.check_fitted()
         score = self.weight.new_zeros(history.num_users * self.num_items)
         count = self.ptr[history.item + 1] - self.ptr[history.item]
         parts = split_by_count(count, MAX_ENTRIES, history.rows(), history.item, count)
@@ -201,6 +204,7 @@ class EASE(ScoreHead):
         Returns:
             A pair, an item of its user's history, and :math:`B_{ji}`, each ``[E]``.
         """
+        self.check_fitted()
         pair, seen = history.select(row)
         place = find_entries(self.ptr, self.index, seen, item[pair])
         hit = place >= 0
@@ -240,14 +244,27 @@ class EASE(ScoreHead):
             weights: A scipy sparse array ``[N, N]``.
         """
         rows, device = weights.tocsr(), self.weight.device
+        self._is_fitted = True
         self.ptr = torch.from_numpy(rows.indptr.astype(np.int64)).to(device)
         self.index = torch.from_numpy(rows.indices.astype(np.int64)).to(device)
         self.value = torch.from_numpy(rows.data).to(device)
+
+    def check_fitted(self) -> None:
+        """Refuse a head without a matrix, whose scores would all be zero.
+
+        Raises:
+            ValueError: If it was neither fitted nor loaded.
+        """
+        if not (self.index.numel() or self._is_fitted):
+            raise ValueError(
+                "EASE is not fitted; call 'fit(data)', or load the state of one that is"
+            )
 
     def _weights(self) -> Any:
         r""":math:`\mathbf{B}`, a scipy csr array."""
         from scipy.sparse import csr_array
 
+        self.check_fitted()
         value = self.value.to(sum_dtype(self.value.dtype))
         parts = value, self.index, self.ptr
         shape = self.num_items, self.num_items
@@ -276,4 +293,5 @@ class EASE(ScoreHead):
             if prefix + name in state:
                 empty = torch.empty_like(state[prefix + name], device=self.ptr.device)
                 setattr(self, name, empty)
+        self._is_fitted = self._is_fitted or prefix + "ptr" in state
         super()._load_from_state_dict(state, prefix, *args)

@@ -160,6 +160,7 @@ class RetrievalIndex:
             features = [similarity.get_buffer(name).cpu() for name in names]
             blocks += [x.to(items.dtype) for x in features]
         if isinstance(ease, EASE):
+            ease.check_fitted()
             count[len(factor) :] = ease.ptr.cpu().diff()
             targets.append(ease.index.cpu())
             entries.append(ease.value.cpu().to(items.dtype))

@@ -1,6 +1,8 @@
 """EASE against the normal equations, in both forms."""
 
 import itertools
+import pickle
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from factor_data import make_data, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mars_pyg import EASE, AddItems, SyntheticFactorDataset
-from mars_pyg.heads import ease_dense
+from mars_pyg import EASE, AddItems, LightGCN, SyntheticFactorDataset
+from mars_pyg.heads import HeadedRecommender, ease_dense
+from mars_pyg.serving import RetrievalIndex
+from mars_pyg.training import fit_head_weights
 from mars_pyg.user_items import UserItems
 
 
@@ -246,3 +250,26 @@ def test_another_number_of_items_is_refused(num_items):
     data = SyntheticFactorDataset(num_users=20, num_items=10)[0]
     with pytest.raises(ValueError, match="10"):
         EASE(num_items).fit(data)
+
+
+def test_a_head_that_is_not_fitted_says_so():
+    """Its scores would be zero, and its weight be found useless."""
+    data = SyntheticFactorDataset(num_users=20, num_items=15, seed=0)[0]
+    head, model = EASE(15), HeadedRecommender(LightGCN(data), data, [EASE(15)])
+    history = UserItems.from_data(data, "train")
+    row = torch.zeros(1, dtype=torch.int64)
+    for use in (
+        lambda: head.score(history),
+        lambda: head(history, row, row),
+        lambda: head.add_items(data),
+        lambda: fit_head_weights(model, data),
+        lambda: RetrievalIndex.from_recommender(model, data),
+    ):
+        with pytest.raises(ValueError, match=r"EASE is not fitted; call 'fit\(data\)'"):
+            use()
+    head.load_state_dict(EASE(15).fit(data).state_dict())
+    for fitted in (head, deepcopy(head), pickle.loads(pickle.dumps(head))):
+        assert fitted.score(history).any()
+    # Nothing ties the items: there are no entries, and zero is what it says.
+    alone = EASE(15, clique_weight=0).fit(make_data(1, 15, [0], [[]] * 15, [(0, 0)]))
+    assert not alone.score(UserItems(torch.tensor([0, 1]), row, 15)).any()
