@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read without running code."""
+"""Files that are written whole or not at all, by one, and read without running code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ import torch
 
 from mars_pyg.errors import DataError
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks.
+    fcntl = None  # type: ignore[assignment]
+
 #: A disk with less room than so many bytes is full.
 FULL = 2**16
+#: The folders that are this context's own; see :func:`only_writer`.
+_own: ContextVar[frozenset[Path]] = ContextVar("own folders", default=frozenset())
 
 
 @contextmanager
@@ -60,6 +68,45 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(full, os.strerror(full), str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Refuse to write into a folder that another process or thread writes into.
+
+    The system locks the folder itself: nothing is left of a process that is killed. A
+    block within a block of the same folder has it already.
+
+    Args:
+        folder: The folder; created when missing.
+
+    Raises:
+        DataError: If another one writes into it.
+    """
+    path, own = Path(folder).resolve(), _own.get()
+    path.mkdir(parents=True, exist_ok=True)
+    if path in own or fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                "another run writes into the folder",
+                mend="wait until it has ended, or choose another folder",
+                file=path,
+            ) from None
+        except OSError:
+            pass  # Some file systems have no locks.
+        token = _own.set(own | {path})
+        try:
+            yield
+        finally:
+            _own.reset(token)
+    finally:
+        os.close(handle)
 
 
 def load_tensors(path: str | os.PathLike[str], mend: str) -> Any:

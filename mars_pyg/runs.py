@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, only_writer
 from mars_pyg.heads import ContentSimilarity, HeadedRecommender, ScoreOffset
 from mars_pyg.heads.build import build_heads, check_heads
 from mars_pyg.nn import MARS, LightGCN, Recommender
@@ -143,10 +143,28 @@ def train(
 
     Raises:
         DataError: If the data or the configuration is wrong, or the folder holds a run
-            that is not to be continued.
+            that is not to be continued, or one that is being trained.
     """
     folder = Path(run_dir)
-    resolved = config.resolve()
+    with ExitStack() as stack:
+        if folder.is_dir():  # Else it is made when the data is found to be right.
+            stack.enter_context(only_writer(folder))
+        started = _check_folder(config.resolve(), folder, resume)
+        data = load_data(config)
+        for split in ("val", "test"):
+            # A training must not end in an evaluation that is not possible.
+            check_held_out(data, split)
+        with _options_as_data((MemoryError,)):
+            check_heads(data, config.head_names, config.ease_solver)
+        model = build_recommender(config, data)
+        stack.enter_context(only_writer(folder))
+        if not started:
+            write_config(config.resolve(), folder / CONFIG)
+        return _train(config, data, model, folder, resume, progress)
+
+
+def _check_folder(config: TrainConfig, folder: Path, resume: bool) -> bool:
+    """Say whether the folder holds a run, and refuse one that does not go on."""
     started = any((folder / name).exists() for name in (STARTED, HEADS))
     if started:
         if not resume:
@@ -155,16 +173,19 @@ def train(
                 mend="continue it with --resume, or choose another --run-dir",
                 file=folder,
             )
-        _check_same(resolved, folder)
-    data = load_data(config)
-    for split in ("val", "test"):
-        # A training must not end in an evaluation that is not possible.
-        check_held_out(data, split)
-    with _options_as_data((MemoryError,)):
-        check_heads(data, config.head_names, config.ease_solver)
-    model = build_recommender(config, data)
-    if not started:
-        write_config(resolved, folder / CONFIG)
+        _check_same(config, folder)
+    return started
+
+
+def _train(
+    config: TrainConfig,
+    data: HeteroData,
+    model: LightGCN | None,
+    folder: Path,
+    resume: bool,
+    progress: bool | Callable[[str], None],
+) -> dict[str, Any]:
+    """Train the model and fit the heads; see :func:`train`."""
     metrics: dict[str, Any] = {}
     if model is not None:
         if config.heads_in_loss:
@@ -172,7 +193,7 @@ def train(
         metrics = _fit(config, data, model, folder, resume, progress)
         model.score_offset = None
     # A continued run may have got other 'max_epochs', once fit() has accepted them.
-    write_config(resolved, folder / CONFIG)
+    write_config(config.resolve(), folder / CONFIG)
     recommender: Recommender | None = model
     if config.head_names:
         best_epoch = metrics.get("best_epoch", 0)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, only_writer
 
 
 def write(path: Path, error: Exception) -> None:
@@ -37,3 +41,50 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="faiss"):
         write(tmp_path / "index.faiss", RuntimeError("faiss"))
     assert not list(tmp_path.iterdir())
+
+
+def test_one_writes_into_a_folder(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    folder = tmp_path / "run"
+    with only_writer(folder), only_writer(tmp_path / "other"):
+        # What is called from within writes for the same one.
+        with only_writer(folder):
+            pass
+        with (
+            ThreadPoolExecutor() as pool,
+            pytest.raises(DataError, match="another run writes into the folder"),
+        ):
+            pool.submit(lambda: only_writer(folder).__enter__()).result()
+    with only_writer(folder):
+        assert not list(folder.iterdir())
+
+
+def test_a_process_that_is_killed_leaves_no_lock(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    code = (
+        "import sys, time\nfrom mars_pyg.files import only_writer\n"
+        "with only_writer(sys.argv[1]):\n print('in', flush=True)\n time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"in" + os.linesep.encode()
+        with pytest.raises(DataError, match="another run"), only_writer(tmp_path):
+            pass
+        process.kill()
+    with only_writer(tmp_path):
+        pass
+
+
+def test_where_there_are_no_locks_files_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with only_writer(tmp_path), only_writer(tmp_path):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from mars_pyg import DataError
 from mars_pyg.config import make_config
+from mars_pyg.files import only_writer
 from mars_pyg.runs import load_data, load_run, newest_run, train
 
 
@@ -184,3 +186,20 @@ def test_damaged_text_features(shop: Path) -> None:
         with pytest.raises(DataError, match="stored features cannot") as caught:
             load_data(config)
         assert caught.value.file == str(features)
+
+
+@pytest.mark.parametrize("model", ["bpr", "none"])
+def test_two_trainings_do_not_write_into_one_folder(
+    shop: Path, tmp_path: Path, model: str
+) -> None:
+    pytest.importorskip("fcntl")
+    keys = {"dataset": str(shop), "model": model, "max_epochs": 1, "accelerator": "cpu"}
+    keys |= {"factor_columns": "color", "heads": "affinity,popularity"}
+    config, folder = make_config(keys), tmp_path / "run"
+    with only_writer(folder), ThreadPoolExecutor() as pool:
+        for resume in (False, True):
+            other = pool.submit(train, config, folder, resume=resume, progress=False)
+            with pytest.raises(DataError, match="another run writes into the folder"):
+                other.result()
+        assert not list(folder.iterdir())
+    assert train(config, folder, progress=False)["test"]

@@ -26,7 +26,7 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
-from mars_pyg.files import load_tensors
+from mars_pyg.files import load_tensors, only_writer
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.callbacks import (
     AtomicCheckpointIO,
@@ -136,7 +136,8 @@ def fit(
     Raises:
         DataError: If the data cannot be trained on or has no validation interactions,
             or :obj:`run_dir` already holds a run, or one of more than
-            :obj:`max_epochs` epochs, of another model or with other options.
+            :obj:`max_epochs` epochs, of another model or with other options, or one
+            that is being trained.
         ValueError: If an option makes no sense.
         KeyboardInterrupt: If the user interrupts it; :obj:`run_dir` can be resumed.
         SystemExit: If the process is terminated (SIGTERM), with the status 143; the
@@ -166,6 +167,7 @@ def fit(
             if run_dir is None
             else run_dir
         ).resolve()
+        stack.enter_context(only_writer(folder))
         last, best = folder / LAST, folder / BEST
         if last.exists() and not resume:
             raise DataError(
