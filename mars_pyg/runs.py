@@ -174,7 +174,22 @@ def _check_folder(config: TrainConfig, folder: Path, resume: bool) -> bool:
                 file=folder,
             )
         _check_same(config, folder)
+    elif (folder / CONFIG).exists() and not _is_resolved(folder / CONFIG):
+        raise DataError(
+            "the folder holds a configuration that is of no run",
+            mend="give it with --config, and another --run-dir",
+            file=folder / CONFIG,
+        )
     return started
+
+
+def _is_resolved(path: Path) -> bool:
+    """Whether a file is what a run writes that is then interrupted."""
+    try:
+        config = make_config(read_config(path), path)
+    except DataError:
+        return False
+    return config.resolve().model_dump() == config.model_dump()
 
 
 def _train(

@@ -203,3 +203,31 @@ def test_two_trainings_do_not_write_into_one_folder(
                 other.result()
         assert not list(folder.iterdir())
     assert train(config, folder, progress=False)["test"]
+
+
+def test_a_configuration_of_no_run_is_not_replaced(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"dataset": str(shop), "model": "bpr", "max_epochs": 1, "accelerator": "cpu"}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "config.yaml"
+    for text in ("title: my site\n", "- a\n", f"dataset: {shop}\nmodel: bpr\n"):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"of no run.*--config"):
+            train(make_config(keys), folder, progress=False)
+        assert path.read_text() == text
+        assert list(folder.iterdir()) == [path]
+    path.unlink()
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    # That of a run which was interrupted before it left anything else gives way.
+    with monkeypatch.context() as patch:
+        patch.setattr("mars_pyg.runs._train", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config({**keys, "seed": 7}), folder, progress=False)
+    assert "seed: 7" in path.read_text()
+    train(make_config(keys), folder, progress=False)
+    assert "seed: 0" in path.read_text()
