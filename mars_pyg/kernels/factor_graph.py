@@ -41,6 +41,8 @@ class FactorGraph(NamedTuple):
     slot: Tensor
 
     @classmethod
+    # What is made in inference mode, as in a validation, cannot be trained with later.
+    @torch.inference_mode(False)
     def from_edge_index(
         cls, edge_index: Tensor, factor: Tensor, num_items: int, num_factors: int
     ) -> FactorGraph:
@@ -59,6 +61,7 @@ class FactorGraph(NamedTuple):
         eager = not torch.compiler.is_compiling()
         if eager:
             _check(edge_index, factor, num_items, num_factors)
+            factor = factor.clone() if factor.is_inference() else factor
         item, value, weight, _ = incidence_weights(
             edge_index, factor, num_items, num_factors
         )

@@ -11,6 +11,8 @@ from mars_pyg.kernels import SparseMatrix
 from mars_pyg.kernels.factor_graph import check_edges
 
 
+# What is made in inference mode, as in a validation, cannot be trained with later.
+@torch.inference_mode(False)
 def normalized_adjacency(edge_index: Adj, num_nodes: int) -> SparseMatrix:
     r"""The prepared :math:`\mathbf{D}^{-1/2} \mathbf{A} \mathbf{D}^{-1/2}`.
 

@@ -291,6 +291,20 @@ def test_compile_without_graph_breaks(prepared: bool, structured: bool) -> None:
     assert_equal_with_gradients(out, expected, variables(conv, z))
 
 
+def test_what_is_prepared_in_inference_mode_is_trained_with() -> None:
+    """Lightning validates in it before the first step."""
+    conv = layer(3, 2, 2)
+    z = random(6, 3)
+    expected, _ = oracle(conv, z, MANY, FACTOR, STRUCT)
+    with torch.inference_mode():
+        # A batch may have been moved to a device in it.
+        edges, factor, struct = MANY.clone(), FACTOR.clone(), STRUCT.clone()
+        graph = conv.factor_conv.prepare(edges, factor, 6)
+        matrix = normalized_adjacency(struct, 6)
+    out = conv(z, graph, None, matrix)
+    assert_equal_with_gradients(out, expected, variables(conv, z))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compile_with_inductor() -> None:
     torch.compiler.reset()
