@@ -18,7 +18,7 @@ from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path, only_writer
 from mars_pyg.heads import ContentSimilarity, HeadedRecommender, ScoreOffset
-from mars_pyg.heads.build import build_heads, check_heads
+from mars_pyg.heads.build import build_heads, check_heads, usable_heads
 from mars_pyg.nn import MARS, LightGCN, Recommender
 from mars_pyg.option_groups import HeadOptions
 from mars_pyg.run_files import (
@@ -265,14 +265,15 @@ def _join_heads(
     Validation stays that of the model alone: with the heads it is best at the start,
     when the model says nothing, and training would stop there.
     """
-    heads = _make_heads(config, data, model, folder).head_list()
     # What is near in content the model knows itself, and it takes most of the time.
-    known = [head for head in heads if not isinstance(head, ContentSimilarity)]
-    if not known:
+    # Before heads are kept, which would make it a run that only goes on as it is.
+    if set(usable_heads(data, config.head_names)) <= {ContentSimilarity.name}:
         raise DataError(
             "'heads_in_loss' needs another head than the similarity of content",
             mend="change 'heads', or leave it out",
         )
+    heads = _make_heads(config, data, model, folder).head_list()
+    known = [head for head in heads if not isinstance(head, ContentSimilarity)]
     fit_head_weights(HeadedRecommender(None, data, known), data)
     assert config.heads_in_loss is not None
     model.score_offset = ScoreOffset(data, known, config.heads_in_loss)

@@ -272,3 +272,11 @@ def test_an_ease_that_cannot_be_solved_is_said(tmp_path: Path) -> None:
     keys |= {"ease_l2": 1e-30, "ease_clique_weight": 0.0}
     with pytest.raises(DataError, match="EASE cannot be solved with an L2 weight"):
         train(make_config(keys), tmp_path / "run", progress=False)
+
+
+def test_heads_that_cannot_be_in_the_loss_leave_no_run(tmp_path: Path) -> None:
+    """Else the folder would be refused when the options are changed as is said."""
+    keys = {**KEYS, "model": "lightgcn", "heads": "similarity"}
+    with pytest.raises(DataError, match=r"needs another head.*leave it out"):
+        train(make_config({**keys, "heads_in_loss": 0.5}), tmp_path, progress=False)
+    assert train(make_config(keys), tmp_path, progress=False)["weights"]
