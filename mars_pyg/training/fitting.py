@@ -176,6 +176,13 @@ def fit(
                 file=folder,
             )
         resume = last.exists()
+        if resume and not best.exists():
+            # No later epoch may be better, which would be found at the end alone.
+            raise DataError(
+                f"the best epoch of the run is missing: there is no {BEST}",
+                mend="bring the file back, or train anew in another folder",
+                file=folder,
+            )
         # What the optimiser's state would bring back, or what would change on the way.
         settings = {
             "batch_size": batch_size,

@@ -343,6 +343,17 @@ def test_resume_of_nothing_is_a_start(
     assert_same(train(graph, tmp_path / "run", resume=True), whole)
 
 
+def test_a_run_without_its_best_epoch_is_refused(
+    graph: HeteroData, tmp_path: Path
+) -> None:
+    _, _, folder = train(graph, tmp_path / "run", max_epochs=2)
+    (folder / "best.ckpt").unlink()
+    before = (folder / "last.ckpt").read_bytes()
+    with pytest.raises(DataError, match=r"there is no best\.ckpt"):
+        train(graph, folder, resume=True)
+    assert (folder / "last.ckpt").read_bytes() == before
+
+
 def test_fewer_epochs_than_trained_are_refused(
     graph: HeteroData, tmp_path: Path
 ) -> None:
