@@ -20,8 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ablations import BASE, HEADED
-from accuracy import MODELS
+from accuracy import HEADS_SUFFIX, MODELS
 from figures import (
     COLOURS,
     bars,
@@ -55,8 +54,10 @@ LABELS = {
     "none": "no factors",
     "columns": "catalogue",
     "profiles": "language model",
-    BASE: "the paper's MARS",
-    HEADED: "the paper's MARS with heads",
+    "mars": "MARS, ID inputs",
+    "mars_heads": "MARS with heads, ID inputs",
+    "mars_letter": "the paper's MARS",
+    "mars_letter_heads": "the paper's MARS with heads",
 }
 #: The texts in which words are looked for: the titles of Sports are of another model.
 FIELDS = {"baby": ["title", "description"], "sports": ["text"]}
@@ -86,6 +87,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_arguments(parser, RESULTS)
     parser.add_argument("--datasets", nargs="+", default=["baby"])
+    parser.add_argument(
+        "--model",
+        default="mars_letter",
+        choices=("mars_letter", "mars"),
+        help="the model of accuracy.py (default: %(default)s)",
+    )
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
     arguments = parser.parse_args()
     check_arguments(parser, arguments)
@@ -98,6 +105,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def make_jobs(arguments: argparse.Namespace, profiles: Path) -> Iterator[Job]:
     """The runs to make; with and without heads they share a training."""
+    pair = arguments.model, arguments.model + HEADS_SUFFIX
     for dataset in arguments.datasets:
         for source in arguments.sources:
             if source == "columns" and dataset not in PATHS:
@@ -109,11 +117,11 @@ def make_jobs(arguments: argparse.Namespace, profiles: Path) -> Iterator[Job]:
                     write_profiles(arguments, dataset, source, folder)
                 own = {"profiles": str(folder)}
             for seed in arguments.seeds:
-                for model in (BASE, HEADED):
+                for model in pair:
                     keys = {**MODELS[model], **own}
                     if source == "none":
                         keys |= WITHOUT_FACTORS
-                        keys |= OTHER_HEADS if model == HEADED else {}
+                        keys |= OTHER_HEADS if keys["heads"] else {}
                     end = "" if source == "profiles" else f"_{source}"
                     yield Job(
                         dataset,
@@ -121,7 +129,7 @@ def make_jobs(arguments: argparse.Namespace, profiles: Path) -> Iterator[Job]:
                         seed,
                         keys,
                         training=model + end,
-                        twins=[BASE + end, HEADED + end],
+                        twins=[name + end for name in pair],
                     )
 
 
@@ -129,7 +137,7 @@ def write_profiles(
     arguments: argparse.Namespace, dataset: str, source: str, folder: Path
 ) -> None:
     """Make the factors of a source in the shape of those of the language model."""
-    keys = {"dataset": dataset, "root": arguments.root, **MODELS[BASE]}
+    keys = {"dataset": dataset, "root": arguments.root, **MODELS[arguments.model]}
     data = load_data(make_config({**keys, "text_model": arguments.text_model}))
     catalogue = ItemCatalogue.from_data(data, "asin")
     values: dict[str, list[str]] = {name: [] for name in data["value"].factor_name}
@@ -181,7 +189,7 @@ def summaries(
     result = {}
     for dataset, groups in by_dataset(records).items():
         rows, numbers = [], []
-        for model in (BASE, HEADED):
+        for model in MODELS:
             for source in SOURCES:
                 own = groups.get(f"{model} {source}", [])
                 if not own:

@@ -201,7 +201,11 @@ def test_brands_are_told_from_categories(training_runs: ModuleType) -> None:
     }
     # Baby has no such column: no run.
     arguments = training_runs.argparse.Namespace(
-        datasets=["baby", "sports"], sources=["columns"], seeds=[0], root=None
+        datasets=["baby", "sports"],
+        model="mars_letter",
+        sources=["columns"],
+        seeds=[0],
+        root=None,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(factor_sources, "write_profiles", lambda *_: None)
