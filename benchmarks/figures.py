@@ -102,9 +102,12 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def by_dataset(records: list[dict[str, Any]]) -> dict[str, dict[str, list[dict]]]:
-    """The records of each dataset, those of each model together."""
+    """The records of each dataset, those of each model together.
+
+    Datasets are in the order of their names, whatever was recorded last.
+    """
     groups: dict[str, dict[str, list[dict]]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: record["dataset"]):
         models = groups.setdefault(record["dataset"], {})
         models.setdefault(record["model"], []).append(record)
     return groups

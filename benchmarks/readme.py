@@ -80,7 +80,7 @@ def training_hours(benchmarks: dict[str, list[dict[str, Any]]]) -> str:
     """
     rows = []
     for benchmark, records in benchmarks.items():
-        for dataset in dict.fromkeys(record["dataset"] for record in records):
+        for dataset in sorted({record["dataset"] for record in records}):
             trainings = {
                 (record["seed"], record["epochs"], record["seconds_per_epoch"])
                 for record in records
