@@ -50,14 +50,13 @@ from mars_pyg.runs import load_data
 
 RESULTS = Path(__file__).parent / "results" / "factor_sources.json"
 SOURCES = ("none", "clusters", "keywords", "columns", "profiles")
+BASES = ("mars_letter", "mars")
 LABELS = {
     "none": "no factors",
     "columns": "catalogue",
     "profiles": "language model",
-    "mars": "MARS, ID inputs",
-    "mars_heads": "MARS with heads, ID inputs",
+    "mars": "MARS with ID inputs",
     "mars_letter": "the paper's MARS",
-    "mars_letter_heads": "the paper's MARS with heads",
 }
 #: The texts in which words are looked for: the titles of Sports are of another model.
 FIELDS = {"baby": ["title", "description"], "sports": ["text"]}
@@ -89,8 +88,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--datasets", nargs="+", default=["baby"])
     parser.add_argument(
         "--model",
-        default="mars_letter",
-        choices=("mars_letter", "mars"),
+        default=BASES[0],
+        choices=BASES,
         help="the model of accuracy.py (default: %(default)s)",
     )
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
@@ -207,26 +206,33 @@ def summaries(
 def plot(rows: list[dict[str, Any]], dataset: str, path: Path) -> None:
     """Bars of test Recall@20 for each source, with the 95 % interval over the seeds."""
     title = f"Where the factors come from, Amazon {dataset.capitalize()}"
-    models = list(dict.fromkeys(row["model"] for row in rows))
+    bases = [base for base in BASES if any(row["model"] == base for row in rows)]
     names = list(dict.fromkeys(row["factors"] for row in rows))
-    with drawing(path, title, (9, 4.8)) as (_, axis):
-        width = 0.8 / len(models)
-        for place, (model, colour) in enumerate(zip(models, COLOURS, strict=False)):
-            own = [row for row in rows if row["model"] == model]
-            bars(
-                axis,
-                [names.index(row["factors"]) + place * width for row in own],
-                own,
-                "test recall@20",
-                width=width * 0.92,
-                color=colour,
-                label=LABELS[model],
-            )
-        middle = (len(models) - 1) * width / 2
-        axis.set_xticks([i + middle for i in range(len(names))], names)
-        axis.set_ylabel("test Recall@20")
-        axis.margins(y=0.12)
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(models))
+    with drawing(
+        path, title, (11, 4.8), ncols=len(bases), squeeze=False, sharey=True
+    ) as (figure, axes):
+        for axis, base in zip(axes[0], bases, strict=True):
+            series = {base: "without heads", f"{base}{HEADS_SUFFIX}": "with heads"}
+            for (model, label), colour, place in zip(
+                series.items(), COLOURS, (-0.2, 0.2), strict=False
+            ):
+                own = [row for row in rows if row["model"] == model]
+                bars(
+                    axis,
+                    [names.index(row["factors"]) + place for row in own],
+                    own,
+                    "test recall@20",
+                    width=0.38,
+                    color=colour,
+                    label=label,
+                )
+            axis.set_xticks(range(len(names)), names)
+            axis.tick_params(axis="x", rotation=20)
+            axis.set_title(LABELS[base], loc="left")
+            axis.margins(y=0.12)
+        axes[0, 0].set_ylabel("test Recall@20")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
 
 
 if __name__ == "__main__":
