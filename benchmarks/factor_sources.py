@@ -136,7 +136,7 @@ def write_profiles(
     arguments: argparse.Namespace, dataset: str, source: str, folder: Path
 ) -> None:
     """Make the factors of a source in the shape of those of the language model."""
-    keys = {"dataset": dataset, "root": arguments.root, **MODELS[arguments.model]}
+    keys = {"dataset": dataset, "root": arguments.root, **MODELS[BASES[0]]}
     data = load_data(make_config({**keys, "text_model": arguments.text_model}))
     catalogue = ItemCatalogue.from_data(data, "asin")
     values: dict[str, list[str]] = {name: [] for name in data["value"].factor_name}
