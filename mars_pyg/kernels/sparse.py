@@ -251,13 +251,7 @@ def _weight_gradient(
 
 @_weight_gradient.register_fake
 def _weight_gradient_fake(
-    gradient: Tensor,
-    x: Tensor,
-    ptr: Tensor,
-    col: Tensor,
-    ptr_t: Tensor,
-    col_t: Tensor,
-    perm: Tensor,
+    gradient: Tensor, x: Tensor, ptr: Tensor, col: Tensor, *_: Tensor
 ) -> Tensor:
     return x.new_empty(col.shape[0])
 
