@@ -4,7 +4,8 @@ The paper's MARS, with and without heads, over factors from five sources: profil
 a language model assigned, the same values where their words are in an item's texts
 (``keywords``), k-means clusters of the text features, as many and of as many values
 (``clusters``), the brand and the categories of the catalogue (``columns``; Baby has
-none), and none. All have the text graph beside the factors.
+none), and none. All have the text graph beside the factors. ``--model mars`` takes MARS
+with ID inputs in its place.
 
     python benchmarks/factor_sources.py --root DATA --text-model MODEL --seeds 0 1 2
     python benchmarks/factor_sources.py --table      # table and plot of the records

@@ -163,7 +163,7 @@ class SparseMatrix(NamedTuple):
         Returns:
             The products in row order ``[E]``.
         """
-        return _weight_gradient(
+        return _inner_products(
             left, right, self.ptr, self.col, self.ptr_t, self.col_t, self.perm
         )
 
@@ -230,30 +230,30 @@ def _matmul_fake(
     return x.new_empty(ptr.shape[0] - 1, x.shape[1])
 
 
-@torch.library.custom_op("mars_pyg::csr_weight_gradient", mutates_args=())
-def _weight_gradient(
-    gradient: Tensor,
-    x: Tensor,
+@torch.library.custom_op("mars_pyg::csr_inner_products", mutates_args=())
+def _inner_products(
+    left: Tensor,
+    right: Tensor,
     ptr: Tensor,
     col: Tensor,
     ptr_t: Tensor,
     col_t: Tensor,
     perm: Tensor,
 ) -> Tensor:
-    """For each entry, the inner product of its row's gradient and its column's x."""
-    if col.numel() == 0 or x.size(1) == 0:
-        return x.new_zeros(col.numel())
+    """For each entry, the inner product of its row on the left and its column's."""
+    if col.numel() == 0 or right.size(1) == 0:
+        return right.new_zeros(col.numel())
     row = entry_rows(ptr, col.numel()).to(col.dtype)
     return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        gradient.contiguous(), x.contiguous(), col, ptr[:-1], row, 0, -1
+        left.contiguous(), right.contiguous(), col, ptr[:-1], row, 0, -1
     )
 
 
-@_weight_gradient.register_fake
-def _weight_gradient_fake(
-    gradient: Tensor, x: Tensor, ptr: Tensor, col: Tensor, *_: Tensor
+@_inner_products.register_fake
+def _inner_products_fake(
+    left: Tensor, right: Tensor, ptr: Tensor, col: Tensor, *_: Tensor
 ) -> Tensor:
-    return x.new_empty(col.shape[0])
+    return right.new_empty(col.shape[0])
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -275,7 +275,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple:
             gradient, weight_t, weight, ptr_t, col_t, ptr, col, _inverse(perm)
         )
     if need_weight and weight is not None:
-        gradient_weight = _weight_gradient(gradient, x, ptr, col, ptr_t, col_t, perm)
+        gradient_weight = _inner_products(gradient, x, ptr, col, ptr_t, col_t, perm)
     return gradient_x, gradient_weight, None, None, None, None, None, None
 
 
@@ -284,25 +284,25 @@ def _inverse(perm: Tensor) -> Tensor:
     return inverse_permutation(perm) if torch.is_grad_enabled() else perm.new_empty(0)
 
 
-def _weight_gradient_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+def _inner_products_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _weight_gradient_backward(ctx: Any, entries: Tensor) -> tuple:
-    gradient, x, ptr, col, ptr_t, col_t, perm = ctx.saved_tensors
-    need_gradient, need_x, *_ = ctx.needs_input_grad
-    of_gradient = of_x = None
-    if need_gradient:
-        of_gradient = _matmul(x, entries, None, ptr, col, ptr_t, col_t, perm)
-    if need_x:
+def _inner_products_backward(ctx: Any, entries: Tensor) -> tuple:
+    left, right, ptr, col, ptr_t, col_t, perm = ctx.saved_tensors
+    need_left, need_right, *_ = ctx.needs_input_grad
+    of_left = of_right = None
+    if need_left:
+        of_left = _matmul(right, entries, None, ptr, col, ptr_t, col_t, perm)
+    if need_right:
         entries_t = entries.index_select(0, perm)
-        of_x = _matmul(
-            gradient, entries_t, entries, ptr_t, col_t, ptr, col, _inverse(perm)
+        of_right = _matmul(
+            left, entries_t, entries, ptr_t, col_t, ptr, col, _inverse(perm)
         )
-    return of_gradient, of_x, None, None, None, None, None
+    return of_left, of_right, None, None, None, None, None
 
 
 _matmul.register_autograd(_backward, setup_context=_setup_context)
-_weight_gradient.register_autograd(
-    _weight_gradient_backward, setup_context=_weight_gradient_context
+_inner_products.register_autograd(
+    _inner_products_backward, setup_context=_inner_products_context
 )

@@ -100,7 +100,7 @@ def test_custom_operator_is_sound(weighted: bool) -> None:
         (x, m.weight, m.weight_t, m.ptr, m.col, m.ptr_t, m.col_t, m.perm),
     )
     torch.library.opcheck(
-        torch.ops.mars_pyg.csr_weight_gradient.default,
+        torch.ops.mars_pyg.csr_inner_products.default,
         (
             torch.randn(3, 3, requires_grad=True),
             torch.randn(2, 3, requires_grad=True),
