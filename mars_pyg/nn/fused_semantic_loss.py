@@ -33,7 +33,8 @@ def fused_semantic_loss(
 
     Neither the logits nor the labels of all items are ever held: with the sum, a block
     of items leaves its part of the gradients behind. Memory is in :math:`O(B d + V d)`
-    and not in :math:`O(B V)`.
+    and not in :math:`O(B V)`. Within autocast the three matrix products of a block are
+    of its dtype, and the sums of float32.
 
     Args:
         x: What the linear layer reads ``[B, d]``.
@@ -47,10 +48,15 @@ def fused_semantic_loss(
     Returns:
         The sum, a scalar; its gradient has no gradient.
     """
-    dtype = sum_dtype(weight.dtype)
+    device, dtype = x.device.type, sum_dtype(weight.dtype)
+    # What is of double precision stays so, as in a linear layer.
+    mixed = torch.is_autocast_enabled(device) and dtype == torch.float32
+    product = torch.get_autocast_dtype(device) if mixed else dtype
     x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        loss: Tensor = _FusedSemanticLoss.apply(x, weight, bias, *label, known, factor)
+    with torch.autocast(device, enabled=False):
+        loss: Tensor = _FusedSemanticLoss.apply(
+            x, weight, bias, *label, known, factor, product
+        )
     return loss
 
 
@@ -65,25 +71,27 @@ class _FusedSemanticLoss(torch.autograd.Function):
         value: Tensor,
         known: Tensor,
         factor: Tensor,
+        product: torch.dtype,
     ) -> Tensor:
         needed = any(ctx.needs_input_grad[:3])
         gradients = [torch.zeros_like(p) for p in (x, weight, bias)] if needed else []
         total = bias.new_zeros(())
+        dtype, bias = bias.dtype, bias.to(product).unsqueeze(1)
+        x, weight = x.to(product), weight.to(product)
         most = MAX_LOGITS.get(x.device.type, MAX_LOGITS["cuda"])
         size = max(most // max(bias.numel(), 1), 1)
         start = torch.arange(0, x.size(0) + size, size, device=row.device)
         bounds = torch.searchsorted(row, start).tolist()
-        unknown = (~known).t().contiguous()
+        bound = torch.where(known.t(), torch.inf, -torch.inf).to(dtype)
         for place, first in enumerate(range(0, x.size(0), size)):
             block = slice(first, first + size)
             # By values, so that a mask of factors is copied a row at a time.
-            logits = torch.addmm(bias.unsqueeze(1), weight, x[block].t())
+            logits = torch.addmm(bias, weight, x[block].t()).to(dtype)
             own = slice(bounds[place], bounds[place + 1])
             index = value[own] * logits.size(1) + row[own] - first
             total -= logits.view(-1)[index].sum()
             # Not a product or a sum: a masked logit may be infinite.
-            mask = unknown[:, block].index_select(0, factor)
-            logits = torch.where(mask, -torch.inf, logits)
+            logits.clamp_max_(bound[:, block].index_select(0, factor))
             gradient = logits.sigmoid()
             # softplus(z) = max(z, 0) - log(1/2 + |sigmoid(z) - 1/2|)
             total += logits.relu_().sum()
@@ -92,9 +100,14 @@ class _FusedSemanticLoss(torch.autograd.Function):
                 continue
             ones = gradient.new_ones(()).expand(index.numel())
             gradient.view(-1).index_add_(0, index, ones, alpha=-1)
-            torch.mm(gradient.t(), weight, out=gradients[0][block])
-            gradients[1].addmm_(gradient, x[block])
             gradients[2] += gradient.sum(dim=1)
+            if product == dtype:
+                torch.mm(gradient.t(), weight, out=gradients[0][block])
+                gradients[1].addmm_(gradient, x[block])
+                continue
+            gradient = gradient.to(product)
+            gradients[0][block] = gradient.t() @ weight
+            gradients[1] += gradient @ x[block]
         ctx.save_for_backward(*gradients)
         return total
 
@@ -102,7 +115,7 @@ class _FusedSemanticLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = (gradient * upstream for gradient in ctx.saved_tensors)
-        return *gradients, None, None, None, None
+        return *gradients, None, None, None, None, None
 
 
 def _sum_of_logs(x: Tensor) -> Tensor:

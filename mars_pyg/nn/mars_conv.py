@@ -151,7 +151,8 @@ class MARSConv(MessagePassing):
         # The lowest finite number, not -inf: a row that is masked as a whole must not
         # become NaN, and its gradient neither.
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
-        return (logits.softmax(dim=-1) * mask).to(x.dtype)
+        gate = _row_softmax(logits)
+        return (gate if has_structure else gate * mask).to(x.dtype)
 
     def _propagate_structure(
         self, x: Tensor, struct_edge_index: Adj | SparseMatrix, plain: bool
@@ -179,3 +180,14 @@ class MARSConv(MessagePassing):
             f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, "
             f"num_factors={self.num_factors})"
         )
+
+
+def _row_softmax(x: Tensor) -> Tensor:
+    """The softmax of each row.
+
+    On the CPU torch takes rows that are shorter than a vector of the processor a number
+    at a time; by columns it takes many rows at once.
+    """
+    if x.is_cuda or x.size(-1) >= 16:
+        return x.softmax(dim=-1)
+    return x.t().softmax(dim=0).t()

@@ -79,24 +79,50 @@ def test_gradients_are_right() -> None:
     )
 
 
-def test_masked_infinities_and_half_precision() -> None:
+def test_half_precision_rounds_the_inputs_alone() -> None:
     inputs, target, known, factor = problem(5, 4, 2, seed=1)
-    x, weight, bias = (x.float() for x in inputs)
     label = target.nonzero().unbind(1)
-    expected = fused_semantic_loss(x, weight, bias, label, known, factor)
-    # In half precision the inputs are rounded, and nothing after them.
-    half = [p.bfloat16().requires_grad_() for p in (x, weight, bias)]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = fused_semantic_loss(*half, label, known, factor)
+    half = [p.bfloat16().requires_grad_() for p in inputs]
+    found = fused_semantic_loss(*half, label, known, factor)
     rounded = [p.detach().float() for p in half]
     assert found.dtype == torch.float32
     torch.testing.assert_close(
         found.detach(), fused_semantic_loss(*rounded, label, known, factor)
     )
     assert {g.dtype for g in torch.autograd.grad(found, half)} == {torch.bfloat16}
-    assert float(found.detach()) == pytest.approx(float(expected), rel=0.05)
 
-    # The logits of a factor of which nothing is known may be anything.
+
+def test_autocast_takes_products_as_a_linear_layer_does() -> None:
+    inputs, target, known, factor = problem(5, 4, 2, seed=1)
+    label = target.nonzero().unbind(1)
+    leaves = [p.float().requires_grad_() for p in inputs]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fused_semantic_loss(*leaves, label, known, factor)
+        logits = torch.nn.functional.linear(*leaves)
+    assert logits.dtype == torch.bfloat16
+    expected = 5 * SemanticFactorLoss()(
+        logits.float(), target.float(), known[:, factor]
+    )
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    assert float(found) != float(fused_semantic_loss(*leaves, label, known, factor))
+    for one, other in zip(
+        torch.autograd.grad(found, leaves),
+        torch.autograd.grad(expected, leaves),
+        strict=True,
+    ):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.01, atol=0.02)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fused_semantic_loss(*inputs, label, known, factor)
+    assert float(found) == float(fused_semantic_loss(*inputs, label, known, factor))
+
+
+def test_logits_of_which_nothing_is_known_may_be_infinite() -> None:
+    inputs, target, known, factor = problem(5, 4, 2, seed=1)
+    x, weight, bias = (x.float() for x in inputs)
+    label = target.nonzero().unbind(1)
     label = (label[0][factor[label[1]] == 0], label[1][factor[label[1]] == 0])
     bias = bias.masked_fill(factor == 1, torch.inf).requires_grad_()
     known = torch.stack([known[:, 0], torch.zeros(5, dtype=torch.bool)], dim=1)

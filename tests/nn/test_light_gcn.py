@@ -161,6 +161,16 @@ def test_nothing_to_drop() -> None:
     assert model()[1].shape == (3, 4)
 
 
+def test_gradients_of_the_regularisation() -> None:
+    table = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    index = torch.tensor([0, 2, 2, 3])
+    torch.testing.assert_close(
+        _weighted_square(table, index), table[index].square().sum()
+    )
+    assert torch.autograd.gradcheck(lambda x: _weighted_square(x, index), table)
+    assert torch.autograd.gradgradcheck(lambda x: _weighted_square(x, index), table)
+
+
 def test_the_regularisation_of_a_large_batch_fits_half_precision() -> None:
     table = torch.ones(2, 8, requires_grad=True)
     index = torch.zeros(70_000, dtype=torch.int64)

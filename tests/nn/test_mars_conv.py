@@ -26,6 +26,7 @@ from torch_geometric.testing import withPackage
 from mars_pyg.kernels import SparseMatrix
 from mars_pyg.nn import FactorConv, MARSConv
 from mars_pyg.nn.adjacency import normalized_adjacency
+from mars_pyg.nn.mars_conv import _row_softmax
 
 # Item 3 has no value in factor 0, item 4 none at all, item 5 is alone with value 2.
 EDGES = torch.tensor([[0, 1, 2, 5, 0, 1, 2, 3], [0, 0, 1, 2, 3, 3, 3, 3]])
@@ -258,6 +259,14 @@ def test_precision(dtype: torch.dtype, fuse: bool, uniform: bool) -> None:
     assert got.dtype == dtype
     error = (got.double() - want).abs().max() / want.abs().max()
     assert float(error) < (2e-6 if dtype == torch.float32 else 4 * unit)
+
+
+@pytest.mark.parametrize("num_columns", [1, 3, 16, 20])
+def test_softmax_of_short_and_long_rows(num_columns: int) -> None:
+    x = random(5, num_columns).requires_grad_()
+    expected = x.exp() / x.exp().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(_row_softmax(x), expected)
+    assert torch.autograd.gradcheck(_row_softmax, x)
 
 
 def test_autocast() -> None:
