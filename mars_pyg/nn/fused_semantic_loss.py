@@ -82,7 +82,7 @@ class _FusedSemanticLoss(torch.autograd.Function):
         size = max(most // max(bias.numel(), 1), 1)
         start = torch.arange(0, x.size(0) + size, size, device=row.device)
         bounds = torch.searchsorted(row, start).tolist()
-        bound = torch.where(known.t(), torch.inf, -torch.inf).to(dtype)
+        bound = torch.where(known.t().contiguous(), torch.inf, -torch.inf).to(dtype)
         for place, first in enumerate(range(0, x.size(0), size)):
             block = slice(first, first + size)
             # By values, so that a mask of factors is copied a row at a time.

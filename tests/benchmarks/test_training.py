@@ -24,6 +24,7 @@ def test_quick(tmp_path: Path) -> None:
         "lightgcn",
         "mars",
         "mars_letter",
+        "mars_letter_bf16",
         "plain_ranking",
         "ranking",
     }
