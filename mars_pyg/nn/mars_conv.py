@@ -190,4 +190,4 @@ def _row_softmax(x: Tensor) -> Tensor:
     """
     if x.is_cuda or x.size(-1) >= 16:
         return x.softmax(dim=-1)
-    return x.t().softmax(dim=0).t()
+    return x.t().softmax(dim=0).t().contiguous()
