@@ -193,6 +193,8 @@ def fit(
             # Scores of other users say nothing of the best epoch so far.
             "num_eval_users": num_eval_users,
             "seed": seed,
+            "precision": precision,
+            "deterministic": deterministic,
             "model": type(recommender).__name__,
             "arguments": _arguments(recommender),
         }

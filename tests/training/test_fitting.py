@@ -306,6 +306,8 @@ def test_other_data_is_refused(graph: HeteroData, tmp_path: Path) -> None:
         ({}, {"learning_rate": 1e-6}, r"'learning_rate' of 0\.05, not 1e-06"),
         ({}, {"batch_size": 32}, "'batch_size' of 64, not 32"),
         ({}, {"num_eval_users": 5}, "'num_eval_users' of None, not 5"),
+        ({}, {"precision": "64-true"}, "'precision' of '32-true', not '64-true'"),
+        ({}, {"deterministic": True}, "'deterministic' of False, not True"),
         ({"embedding_dim": 4}, {}, r"not of this model: its '\w+_embedding"),
         ({"kind": LightGCN}, {}, "not of this model: it is no LightGCN"),
     ],
