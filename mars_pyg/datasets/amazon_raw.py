@@ -217,10 +217,12 @@ def _texts(entry: dict[str, Any]) -> dict[str, str]:
 
 
 def _clean(value: Any) -> str:
-    """Put a text on one line; anything but a text is a missing one."""
+    """Put a text on one line; anything but a text is a missing one, and so is nan."""
     if not isinstance(value, str):
         return ""
-    return " ".join(whole_characters(value).split())
+    text = " ".join(whole_characters(value).split())
+    # What tables write of a missing text.
+    return "" if text.lower() == "nan" else text
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

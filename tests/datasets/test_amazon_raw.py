@@ -131,6 +131,19 @@ def check(root: Path, url: str = "http://127.0.0.1:9") -> None:
     assert data.validate()
 
 
+@pytest.mark.parametrize("missing", ["nan", "NaN", float("nan")])
+def test_a_missing_text_is_no_value(raw: Path, missing: object) -> None:
+    lines = [
+        json.dumps({"asin": "B0", "brand": missing, "categories": [["Baby", missing]]}),
+        json.dumps({"asin": "B1", "brand": "Nanna", "title": missing}),
+    ]
+    write(raw / META, lines)
+    with pytest.warns(UserWarning, match="4 of 6 items have no metadata"):
+        data = AmazonFactorDataset(raw.parent)[0]
+    assert data["value"].name == ["Nanna", "Baby"]
+    assert data["item"].text[:3] == ["Baby", "Nanna", ""]
+
+
 def test_put_there_by_hand(raw: Path) -> None:
     check(raw.parent)
     # From now on the prepared files are used.
