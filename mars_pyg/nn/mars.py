@@ -91,7 +91,8 @@ class MARS(LightGCN):
             :obj:`"gated"` merge the views' own outputs. (default: :obj:`"joint"`)
         factor_source (str, optional): :obj:`"profiles"`, or :obj:`"clusters"`: k-means
             clusters of the features in place of the factors, as many and of as many
-            values. (default: :obj:`"profiles"`)
+            values; those of the texts for a modality without features, as columns of
+            the catalogue are. (default: :obj:`"profiles"`)
         cooccurrence (bool, optional): Whether the ID view has the graph
             :obj:`("item", "cooccurs", "item")` as its structure graph.
             (default: :obj:`False`)

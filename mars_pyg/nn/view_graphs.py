@@ -105,16 +105,18 @@ def _clusters(
     """Clusters of the features in the place of the values of each modality."""
     from mars_pyg.factors.clusters import cluster_values
 
-    for modality in relations:
-        if f"x_{modality}" not in data["item"]:
+    store = data["item"]
+    # Columns of the catalogue have no features of their own.
+    names = {m: f"x_{m}" if f"x_{m}" in store else "x_text" for m in relations}
+    for modality, name in names.items():
+        if name not in store:
             raise ValueError(
-                f"'factor_source=\"clusters\"' needs the features 'x_{modality}' of "
-                "the items, whose profiles it replaces"
+                f"'factor_source=\"clusters\"' needs features of the items to cluster "
+                f"in the place of their {modality} values, 'x_{modality}' or 'x_text'; "
+                "apply the transform AddTextFeatures, or choose 'profiles'"
             )
-    return {
-        modality: cluster_values(data["item"][f"x_{modality}"], factor)
-        for modality in relations
-    }
+    clusters = {name: cluster_values(store[name], factor) for name in {*names.values()}}
+    return {modality: clusters[name] for modality, name in names.items()}
 
 
 def _edges(data: HeteroData, edge_type: tuple[str, str, str], mend: str) -> Tensor:

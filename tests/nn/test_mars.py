@@ -12,6 +12,7 @@ from dense_oracle import dense_factor_conv, dense_mars_conv, structure_adjacency
 from mars_models import NUM_ITEMS, make, make_graph
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import coalesce
 
 from mars_pyg import (
     MARS,
@@ -20,6 +21,7 @@ from mars_pyg import (
     SemanticFactorLoss,
 )
 from mars_pyg.errors import DataError
+from mars_pyg.factors.clusters import cluster_values
 from mars_pyg.nn.mars import prepare_features
 
 
@@ -216,6 +218,25 @@ def test_clusters_in_place_of_profiles(data: HeteroData) -> None:
     assert torch.equal(graph.factor, profiles.factor)
     edges = set(map(tuple, graph.edge_index().t().tolist()))
     assert edges != set(map(tuple, profiles.edge_index().t().tolist()))
+
+
+def test_columns_of_the_catalogue_give_way_to_clusters_of_the_texts(
+    data: HeteroData,
+) -> None:
+    columns = data.clone()
+    for kind in list(columns.edge_types):
+        if kind[2] == "value":
+            columns["item", "catalogue_value", "value"].edge_index = columns[
+                kind
+            ].edge_index
+            del columns[kind]
+    graphs = make(columns, factor_source="clusters")._graphs["factors"]
+    found = graphs["union"].edge_index()
+    expected = cluster_values(data["item"].x_text, data["value"].factor)
+    assert torch.equal(found, coalesce(expected))
+    del columns["item"].x_text
+    with pytest.raises(ValueError, match=r"catalogue values.*AddTextFeatures"):
+        MARS(columns, item_graphs="factors", factor_source="clusters")
 
 
 @pytest.mark.parametrize("item_graphs", ["factors", "structure"])
