@@ -36,6 +36,15 @@ from mars_pyg.yaml_keys import read_keys, row_of_key
 MODELS: dict[str, type[LightGCN]] = {"mars": MARS, "lightgcn": LightGCN, "bpr": BPR}
 #: The name of a model that is none: the heads score alone.
 NO_MODEL = "none"
+#: Options that only a model that is trained reads.
+OF_TRAINING = (
+    "num_neighbors",
+    *(
+        name
+        for name in TrainingOptions.model_fields
+        if name not in ("k", "chunk_size", "num_eval_users", "seed")
+    ),
+)
 
 
 class TrainConfig(
@@ -94,7 +103,7 @@ class TrainConfig(
         if self.heads_in_loss and (self.model == NO_MODEL or not heads):
             raise ValueError("'heads_in_loss' needs a model and 'heads'")
         metrics = [f"{name}@{cut}" for name in ("recall", "ndcg") for cut in self.k]
-        if self.monitor not in metrics:
+        if self.model != NO_MODEL and self.monitor not in metrics:
             raise ValueError(
                 f"'monitor' must be one of {metrics}, of the cuts 'k' "
                 f"(got {self.monitor!r})"
@@ -112,6 +121,14 @@ class TrainConfig(
         if self.heads is not None:
             return self.heads
         return list(HEADS) if self.model in ("mars", NO_MODEL) else []
+
+    @property
+    def unread(self) -> list[str]:
+        """The options that are not at their defaults although nothing reads them."""
+        if self.model != NO_MODEL:
+            return []
+        fields = type(self).model_fields
+        return [x for x in OF_TRAINING if getattr(self, x) != fields[x].default]
 
     @property
     def dataset_class(self) -> type:

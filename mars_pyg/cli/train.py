@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,12 @@ def train(
         settings = make_config(keys, config)
     except DataError as error:
         raise typer.BadParameter(str(error)) from None
+    if settings.unread:
+        warnings.warn(
+            f"model {settings.model!r} is not trained, so that nothing reads "
+            f"{', '.join(settings.unread)}",
+            stacklevel=2,
+        )
     name = Path(settings.dataset).resolve().name
     folder = run_dir or RUNS / f"{name}-{settings.model}-{settings.seed}"
     if of_run and flags.get("dataset") is None and not (folder / CONFIG).is_file():

@@ -131,6 +131,17 @@ def test_config_file_and_flags(run: Run, tmp_path: Path) -> None:
     assert first["test"] == second["test"]
 
 
+def test_options_of_a_training_without_one(run: Run) -> None:
+    data = ("--num-users=60", "--num-items=40", "--text-model=tfidf")
+    rest = ("--model=none", "--heads=popularity", "--k=5")
+    status, _, err = run("train", *data, *rest, "--max-epochs=9", "--precision=64-true")
+    assert status == 0
+    assert "nothing reads max_epochs, precision\n" in err
+    _, _, err = run("train", "--config=runs/synthetic-none-0/config.yaml", "--seed=1")
+    assert "nothing reads max_epochs" in err
+    assert "nothing reads" not in run("train", *data, *rest, "--seed=2")[2]
+
+
 def test_version(run: Run) -> None:
     status, out, _ = run("--version")
     assert status == 0
