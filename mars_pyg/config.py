@@ -18,7 +18,7 @@ from mars_pyg.datasets import (
 )
 from mars_pyg.datasets.amazon_raw import CATEGORIES
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, user_path
 from mars_pyg.heads.build import HEADS, build_heads
 from mars_pyg.nn import BPR, MARS, LightGCN
 from mars_pyg.option_groups import (
@@ -191,17 +191,17 @@ class TrainConfig(
     def _absolute_paths(self) -> dict[str, Any]:
         """The paths of the data that is used."""
         paths: dict[str, Any] = {}
-        text_model = Path(self.text_model).expanduser()
+        text_model = user_path(self.text_model)
         if text_model.is_dir():
             paths["text_model"] = str(text_model.absolute())
         if self.dataset == SYNTHETIC:
             return paths
         if self.dataset in CATEGORIES:
-            paths["root"] = self.root.expanduser().resolve()
+            paths["root"] = user_path(self.root).resolve()
         else:
-            paths["dataset"] = str(Path(self.dataset).expanduser().resolve())
+            paths["dataset"] = str(user_path(self.dataset).resolve())
         if self.profiles is not None:
-            paths["profiles"] = self.profiles.expanduser().resolve()
+            paths["profiles"] = user_path(self.profiles).resolve()
         return paths
 
     def _given(self, *options: type[BaseModel]) -> dict[str, Any]:

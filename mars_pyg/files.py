@@ -131,6 +131,12 @@ def load_tensors(path: str | os.PathLike[str], mend: str) -> Any:
         ) from error
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path that a user gives, the home folder in the place of a leading ``~``."""
+    # Unlike Path's own, it takes "~x" for a name where there is no user x.
+    return Path(os.path.expanduser(path))
+
+
 def user_cache() -> Path:
     """The folder for files of mars_pyg in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mars_pyg"

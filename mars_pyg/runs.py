@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path, only_writer
+from mars_pyg.files import atomic_path, only_writer, user_path
 from mars_pyg.heads import ContentSimilarity, HeadedRecommender, ScoreOffset
 from mars_pyg.heads.build import build_heads, check_heads, usable_heads
 from mars_pyg.nn import MARS, LightGCN, Recommender
@@ -145,7 +145,7 @@ def train(
         DataError: If the data or the configuration is wrong, or the folder holds a run
             that is not to be continued, or one that is being trained.
     """
-    folder = Path(run_dir)
+    folder = user_path(run_dir)
     with ExitStack() as stack:
         if folder.is_dir():  # Else it is made when the data is found to be right.
             stack.enter_context(only_writer(folder))
@@ -335,7 +335,7 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
         DataError: If the folder holds no run, or one that is not finished, or the data
             is no longer what the run was trained on.
     """
-    files = RunFiles.read(Path(run_dir))
+    files = RunFiles.read(user_path(run_dir))
     config = files.config
     data = load_data(config)
     if config.model_class is None:
@@ -360,7 +360,11 @@ def newest_run(root: str | PathLike[str]) -> Path:
         DataError: If there is none.
     """
     found = sorted(
-        (path for name in (CHECKPOINT, HEADS) for path in Path(root).glob(f"*/{name}")),
+        (
+            path
+            for name in (CHECKPOINT, HEADS)
+            for path in user_path(root).glob(f"*/{name}")
+        ),
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )

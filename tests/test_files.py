@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path, only_writer
+from mars_pyg.files import atomic_path, only_writer, user_path
 
 
 def write(path: Path, error: Exception) -> None:
@@ -88,3 +88,12 @@ def test_where_there_are_no_locks_files_are_written(
     monkeypatch.setattr(fcntl, "flock", fail)
     with only_writer(tmp_path), only_writer(tmp_path):
         pass
+
+
+def test_the_home_folder_in_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/run") == tmp_path / "run"
+    # No user's home is a name like any other.
+    assert user_path("~nobody-of-this-name/run") == Path("~nobody-of-this-name/run")

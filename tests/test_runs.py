@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from mars_pyg import DataError
+from mars_pyg import DataError, load
 from mars_pyg.config import make_config
 from mars_pyg.files import only_writer
 from mars_pyg.runs import load_data, load_run, newest_run, train
+from mars_pyg.serving import export
+from mars_pyg.training import fit
 
 
 @pytest.fixture
@@ -203,6 +205,21 @@ def test_two_trainings_do_not_write_into_one_folder(
                 other.result()
         assert not list(folder.iterdir())
     assert train(config, folder, progress=False)["test"]
+
+
+def test_the_home_folder_in_paths(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    keys = {"dataset": str(shop), "model": "bpr", "max_epochs": 1, "accelerator": "cpu"}
+    train(make_config(keys), "~/runs/shop", progress=False)
+    assert newest_run("~/runs") == tmp_path / "home" / "runs" / "shop"
+    run = load_run("~/runs/shop")
+    fit(run.recommender, run.data, max_epochs=1, run_dir="~/fit", progress=False)
+    export(run.recommender, run.data, "~/export", k=0, progress=False)
+    assert load("~/export").num_items == 12
+    assert not (tmp_path / "~").exists()
 
 
 def test_a_configuration_of_no_run_is_not_replaced(

@@ -31,6 +31,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
 from mars_pyg.features.chunks import model_identity
 from mars_pyg.features.files import find_features, read_features
+from mars_pyg.files import user_path
 from mars_pyg.names import names_of
 from mars_pyg.tables import check_repeated_header, check_unique, read_table, row_of
 from mars_pyg.transforms import AddTextFeatures
@@ -124,7 +125,7 @@ class AmazonFactorDataset(GraphDataset):
                 f"name must be one of {', '.join(CATEGORIES)}, got {name!r}"
             )
         self.name = name
-        root = Path(root).expanduser()
+        root = user_path(root)
         folder = find_prepared(root, name)
         if folder is None:
             folder = root / f"amazon-{name}"

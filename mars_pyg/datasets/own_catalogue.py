@@ -7,7 +7,6 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +28,7 @@ from mars_pyg.datasets.storage import GraphDataset, choose_processed_root, finge
 from mars_pyg.errors import DataError
 from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_profiles
 from mars_pyg.features.files import find_features, read_features
+from mars_pyg.files import user_path
 from mars_pyg.modalities import is_feature_modality
 from mars_pyg.names import names_of
 from mars_pyg.tables import (
@@ -160,7 +160,7 @@ class FactorDataset(GraphDataset):
             raise ValueError(f"'factor_columns' repeat a column (got {factor_columns})")
         if k_core is not None and k_core < 1:
             raise ValueError(f"'k_core' must be positive (got {k_core})")
-        self.folder = Path(root).expanduser()
+        self.folder = user_path(root)
         if not self.folder.is_dir():
             raise DataError(
                 "there is no such folder",

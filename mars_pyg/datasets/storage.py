@@ -20,7 +20,7 @@ from torch_geometric.utils import is_sparse
 
 from mars_pyg.errors import DataError
 from mars_pyg.features.chunks import model_identity
-from mars_pyg.files import atomic_path, load_tensors, user_cache
+from mars_pyg.files import atomic_path, load_tensors, user_cache, user_path
 from mars_pyg.tensor_bytes import tensor_bytes
 from mars_pyg.transforms.add_text_features import AddTextFeatures
 
@@ -232,7 +232,7 @@ def choose_processed_root(
         is meant to be written, else ``mars_pyg`` in the user's cache folder.
     """
     if processed_root is not None:
-        return Path(processed_root).expanduser()
+        return user_path(processed_root)
     root = Path(root)
     # os.access allows the superuser everything; the mode says what is meant.
     if os.access(root, os.W_OK) and root.stat().st_mode & 0o222:

@@ -11,6 +11,7 @@ from mars_pyg.errors import DataError
 from mars_pyg.factors.catalogue import ID_COLUMNS
 from mars_pyg.factors.profiles import FactorProfiles
 from mars_pyg.factors.schema import FactorSchema
+from mars_pyg.files import user_path
 from mars_pyg.tables import TABLE_SUFFIXES, check_ids, find_table, read_table
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def find_profiles(
     root: Path, profiles: str | os.PathLike[str] | None
 ) -> list[tuple[Path, Path]]:
     """Find the folders of profiles, and the table in each."""
-    folder = root / "factors" if profiles is None else Path(profiles).expanduser()
+    folder = root / "factors" if profiles is None else user_path(profiles)
     if profiles is not None and not folder.is_dir():
         raise DataError(
             "there is no such folder", mend="give the folder of profiles", file=folder

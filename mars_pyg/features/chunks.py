@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mars_pyg.errors import DataError
-from mars_pyg.files import atomic_path
+from mars_pyg.files import atomic_path, user_path
 
 #: Raised whenever the same model would give other vectors, or the files another form.
 FORMAT = 1
@@ -58,7 +58,7 @@ class VectorStore:
         self.folder: Path | None = None
         if cache_dir is not None:
             name = digest_of(repr((FORMAT, identity)))[:16]
-            self.folder = Path(cache_dir) / f"vectors-{name}"
+            self.folder = user_path(cache_dir) / f"vectors-{name}"
 
     def load(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """Load the vectors that are there.

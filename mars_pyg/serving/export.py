@@ -13,6 +13,7 @@ from torch_geometric.utils import is_sparse
 
 from mars_pyg.edge_forms import to_edge_index
 from mars_pyg.errors import DataError
+from mars_pyg.files import user_path
 from mars_pyg.heads import ScoreHead
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.serving.folder import (
@@ -77,7 +78,7 @@ def export(
     """
     if k < 0:
         raise ValueError(f"'k' must not be negative (got {k})")
-    target = Path(folder)
+    target = user_path(folder)
     _check_no_catalogue(target)
     digest = _digest(recommender, data)
     origin = {

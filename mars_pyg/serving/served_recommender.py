@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mars_pyg.errors import DataError
+from mars_pyg.files import user_path
 from mars_pyg.recommend import Recommendation, SharedValue
 from mars_pyg.serving.folder import SEARCHER, Exported, read_folder, read_manifest
 from mars_pyg.user_items import UserItems
@@ -253,7 +253,7 @@ def load(path: str | PathLike[str], *, approximate: bool = False) -> ServedRecom
         DataError: If the folder is no finished export, or a file is missing or
             damaged; if faiss is not installed.
     """
-    folder = Path(path)
+    folder = user_path(path)
     exported = read_folder(folder)
     if not approximate:
         return ServedRecommender(exported)

@@ -26,7 +26,7 @@ from torch.nn.parameter import is_lazy
 from torch_geometric.data import HeteroData
 
 from mars_pyg.errors import DataError
-from mars_pyg.files import load_tensors, only_writer
+from mars_pyg.files import load_tensors, only_writer, user_path
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.training.callbacks import (
     AtomicCheckpointIO,
@@ -165,7 +165,7 @@ def fit(
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory())
             if run_dir is None
-            else run_dir
+            else user_path(run_dir)
         ).resolve()
         stack.enter_context(only_writer(folder))
         last, best = folder / LAST, folder / BEST

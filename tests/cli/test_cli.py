@@ -142,6 +142,19 @@ def test_options_of_a_training_without_one(run: Run) -> None:
     assert "nothing reads" not in run("train", *data, *rest, "--seed=2")[2]
 
 
+def test_the_home_folder_in_options(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave it as it is in an option."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run("train", *SMALL, "--model=bpr", "--run-dir=~/run")[0] == 0
+    assert run("evaluate", "--run-dir=~/run")[0] == 0
+    assert run("report", "--run-dir=~/run", "--user=U01", "--out=~/a.html")[0] == 0
+    found = {path.name for path in (tmp_path / "home").iterdir()}
+    assert {"run", "a.html"} <= found
+    assert not (tmp_path / "~").exists()
+
+
 def test_version(run: Run) -> None:
     status, out, _ = run("--version")
     assert status == 0
