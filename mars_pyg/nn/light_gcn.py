@@ -240,7 +240,8 @@ class LightGCN(Recommender):
         better, worse = scores
         if self.score_offset is not None:
             better = better + self.score_offset(user, positive, negative)
-        loss = self.bpr(better, worse)
+        # The mean over no triplets would be no number.
+        loss = self.bpr(better, worse) if user.numel() else (better - worse).sum()
         if self.regularization == 0:
             return loss
         # A row's square counts as often as the row is in a triplet: no row is copied.

@@ -6,7 +6,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import LightGCN as PyGLightGCN
 from torch_geometric.utils import to_undirected
 
-from mars_pyg import BPR, LightGCN, SyntheticFactorDataset
+from mars_pyg import BPR, MARS, LightGCN, SyntheticFactorDataset
 from mars_pyg.nn.light_gcn import _weighted_square
 from mars_pyg.nn.light_gcn_propagation import propagate_layers
 
@@ -81,6 +81,18 @@ def test_loss_equals_a_loop(data: HeteroData, regularization: float) -> None:
     found = model.loss(user, positive, negative)
     assert set(found) == {"loss"}
     torch.testing.assert_close(found["loss"], expected / 11, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("model", [BPR, LightGCN, MARS])
+def test_the_loss_of_no_triplets_is_zero(
+    data: HeteroData, model: type[LightGCN]
+) -> None:
+    options = {} if model is not MARS else {"modalities": ["id"], "view_weight": 0}
+    recommender = model(data, embedding_dim=4, **options)
+    losses = recommender.loss(*torch.empty(3, 0, dtype=torch.int64))
+    assert all(loss.item() == 0 for loss in losses.values())
+    losses["loss"].backward()
+    assert not recommender.user_embedding.weight.grad.any()
 
 
 def test_scores_are_inner_products(data: HeteroData) -> None:
