@@ -112,7 +112,7 @@ def split_interactions(
             f"{list(item.shape)}"
         )
     if timestamp is None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         order = torch.randperm(len(user), generator=generator)
     elif timestamp.shape != user.shape:
         raise ValueError(

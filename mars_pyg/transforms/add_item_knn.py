@@ -109,7 +109,7 @@ class AddItemKNN(BaseTransform):
         self.weights = dict(weights or {})
         self.block_size = block_size
         self.search = search
-        self.seed = seed
+        self.seed = int(seed)  # Generators take no integers of numpy.
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Add the edges to a graph."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,6 +105,7 @@ def test_split_is_random_and_seeded() -> None:
     user = torch.arange(200).repeat_interleave(10)
     first = split_interactions(user, user, seed=1)
     assert torch.equal(first, split_interactions(user, user, seed=1))
+    assert torch.equal(first, split_interactions(user, user, seed=np.int64(1)))
     assert not torch.equal(first, split_interactions(user, user, seed=2))
     # Each place of a user's ten is held out for about a fifth of the users.
     share = (first.view(200, 10) > 0).double().mean(dim=0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -145,6 +146,7 @@ def test_seed() -> None:
     x = torch.ones(60, 3)
     first = knn(catalogue(x_text=x), k=5, seed=1)
     assert torch.equal(first, knn(catalogue(x_text=x), k=5, seed=1))
+    assert torch.equal(first, knn(catalogue(x_text=x), k=5, seed=np.int64(1)))
     assert not torch.equal(first, knn(catalogue(x_text=x), k=5, seed=2))
 
 
