@@ -357,5 +357,6 @@ def _add_tastes(
     edge_index = torch.from_numpy(np.stack([user, node[user, place]]))
     prefers = data["user", "prefers", "value"]
     edge_index, count = edge_index.unique(dim=1, return_counts=True)
-    prefers.edge_index = edge_index
+    # As PyG makes it: its EdgeIndex takes no other.
+    prefers.edge_index = edge_index.contiguous()
     prefers.edge_weight = count * (strength / taste.shape[1])

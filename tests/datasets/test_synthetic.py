@@ -13,6 +13,7 @@ def data():
 
 def test_form(data):
     assert data.validate()
+    assert all(store.edge_index.is_contiguous() for store in data.edge_stores)
     assert len(SyntheticFactorDataset(20, 10)) == 1
     assert data["user"].num_nodes == 2000 == len(set(data["user"].id))
     assert data["item"].num_nodes == 1000 == len(set(data["item"].id))
