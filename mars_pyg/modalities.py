@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import is_sparse
 
 from mars_pyg.errors import DataError
 from mars_pyg.names import names_of
@@ -45,8 +46,15 @@ def check_features(x: Tensor, name: str, num_items: int) -> Tensor:
         num_items: Number of items :math:`N`.
 
     Raises:
-        DataError: If the shape is another one, or a number is NaN or infinite.
+        DataError: If they are sparse, the shape is another one, or a number is NaN or
+            infinite.
     """
+    if is_sparse(x):
+        raise DataError(
+            "the features are a sparse matrix",
+            mend="make it a dense one, as x.to_dense() does",
+            field=name,
+        )
     if x.dim() != 2 or x.size(0) != num_items:
         raise DataError(
             f"expected a matrix with {num_items} rows, got {list(x.shape)}",

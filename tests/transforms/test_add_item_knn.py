@@ -183,6 +183,9 @@ def test_faults() -> None:
         knn(catalogue(features=x))
     with pytest.raises(DataError, match="4 rows"):
         knn(catalogue(x_text=x, x_image=torch.ones(3, 2)))
+    for sparse in (x.to_sparse(), x.to_sparse_csr()):
+        with pytest.raises(DataError, match=r"x_text.*sparse.*to_dense"):
+            knn(catalogue(x_text=sparse))
     with pytest.raises(ValueError, match="k must be"):
         AddItemKNN(k=0)
     with pytest.raises(ValueError, match="block_size"):
