@@ -113,6 +113,8 @@ class ChatClient:
         self._modes = list(MODES) if options.mode is None else [options.mode]
         self._limit_names: list[str | None] = [*_LIMIT_NAMES, None]
         self._settled = False
+        #: The forms over which the server fell at the request before.
+        self._fallen: set[str] = set()
         self._probe = asyncio.Lock()
         self._openai = make_openai(options)
 
@@ -160,27 +162,33 @@ class ChatClient:
         """Find the strictest form that the server takes."""
         modes, limits = list(self._modes), list(self._limit_names)
         first: RequestRefusedError | None = None
-        while True:
-            try:
-                completion = await self._repeat(*request)
-                self._settled = True
-                return completion
-            except RequestRefusedError as error:
-                first = first or error
-                about_limit = any(name in str(error) for name in _LIMIT_NAMES)
-                if about_limit and len(self._limit_names) > 1:
-                    self._limit_names.pop(0)
-                elif len(self._modes) > 1:
-                    self._modes.pop(0)
-                else:
-                    # Not the form, but this one request: the next one tries anew.
-                    self._modes, self._limit_names = modes, limits
-                    raise first from None
-            except RetriesExhaustedError as error:
-                # Some servers fall over a form that they do not know.
-                if "status 500" not in str(error) or len(self._modes) == 1:
-                    raise
-                self._modes.pop(0)
+        fallen: set[str] = set()
+        try:
+            while True:
+                try:
+                    completion = await self._repeat(*request)
+                    # It may have been overloaded; the next request will tell.
+                    self._settled = fallen <= self._fallen
+                    self._fallen = fallen
+                    return completion
+                except RequestRefusedError as error:
+                    first = first or error
+                    about_limit = any(name in str(error) for name in _LIMIT_NAMES)
+                    if about_limit and len(self._limit_names) > 1:
+                        self._limit_names.pop(0)
+                    elif len(self._modes) > 1:
+                        self._modes.pop(0)
+                    else:
+                        raise first from None
+                except RetriesExhaustedError as error:
+                    # Some servers fall over a form that they do not know.
+                    if "status 500" not in str(error) or len(self._modes) == 1:
+                        raise
+                    fallen.add(self._modes.pop(0))
+        finally:
+            if not self._settled:
+                # It need not be the form: the next request tries anew.
+                self._modes, self._limit_names = modes, limits
 
     async def _repeat(
         self,
@@ -200,6 +208,9 @@ class ChatClient:
             finally:
                 self.limiter.release(tokens)
             self.failures += 1
+            if self.mode in self._fallen and "status 500" in last:
+                # At two requests in a row it is the form.
+                raise RetriesExhaustedError(last)
             if wait is not None:
                 # The server's own wait holds for the account, so for all requests.
                 self.limiter.pause(wait)

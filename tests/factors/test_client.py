@@ -107,13 +107,34 @@ def test_a_server_that_is_not_there_is_tried_by_one_request(tmp_path: Path) -> N
         assign(tmp_path / "s", make_catalogue(40), options, concurrency=1)
 
 
+def forms_asked(server: LoopbackServer) -> list[str]:
+    forms = [body.get("response_format", {}) for body in server.counts.bodies]
+    return [form.get("type", "plain") for form in forms]
+
+
 def test_a_server_that_falls_over_the_format(tmp_path: Path) -> None:
-    faults = FaultPlan(script=["error_500"] * 2)
+    """Once as often as it may, and once more to be sure."""
+    with LoopbackServer(modes=("json_object",), refusal=500) as server:
+        options = client_options(server.url, max_retries=2)
+        assign(tmp_path / "s", make_catalogue(4), options)
+        forms = forms_asked(server)
+    assert forms[:4] == ["json_schema"] * 3 + ["json_object"]
+    assert forms[4:] == ["json_schema"] + ["json_object"] * 3
+
+
+@pytest.mark.parametrize("falls", [2, 6])
+def test_an_overload_at_the_first_request_is_not_the_format(
+    tmp_path: Path, falls: int
+) -> None:
+    """Whether it ends before a weaker form is asked for, or later."""
+    faults = FaultPlan(script=["error_500"] * falls)
     with LoopbackServer(faults=faults) as server:
         options = client_options(server.url, max_retries=1)
-        assign(tmp_path / "s", make_catalogue(3), options)
-        forms = [body["response_format"]["type"] for body in server.counts.bodies]
-    assert forms == ["json_schema"] * 2 + ["json_object"] * 3
+        assert assign(tmp_path / "s", make_catalogue(3), options).complete
+        forms = forms_asked(server)
+    weaker = [["json_object"], ["json_object"] * 2 + ["plain"] * 2][falls > 2]
+    assert forms[: 2 + len(weaker)] == ["json_schema"] * 2 + weaker
+    assert set(forms[2 + len(weaker) :]) == {"json_schema"}
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f != "outside_schema"])

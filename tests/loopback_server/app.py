@@ -43,6 +43,7 @@ class LoopbackServer:
         latency: Seconds until an answer is there.
         faults: Which requests fail.
         modes: The response formats that it takes; it refuses others.
+        refusal: The status with which it refuses them.
         key: The key that it wants, if any.
         gullible: Whether it does what product texts order.
         ignores_format: Whether it takes any response format and answers in prose.
@@ -61,6 +62,7 @@ class LoopbackServer:
         latency: float = 0.0,
         faults: FaultPlan | None = None,
         modes: tuple[str, ...] = ("json_schema", "json_object", "text"),
+        refusal: int = 400,
         key: str | None = None,
         gullible: bool = False,
         ignores_format: bool = False,
@@ -74,7 +76,8 @@ class LoopbackServer:
         port: int = 0,
     ) -> None:
         self.latency, self.faults = latency, faults or FaultPlan()
-        self.modes, self.key, self.gullible = modes, key, gullible
+        self.modes, self.refusal = modes, refusal
+        self.key, self.gullible = key, gullible
         self.ignores_format, self.limit_name = ignores_format, limit_name
         self.refused, self.always, self.retry_after = refused, always, retry_after
         self.requests_per_second, self.hang = requests_per_second, hang
@@ -269,7 +272,8 @@ class LoopbackServer:
             return _error(400, "the request is against the rules")
         form = body.get("response_format", {}).get("type", "text")
         if form not in self.modes:
-            return _error(400, f"response_format {form!r} is not supported")
+            message = f"response_format {form!r} is not supported"
+            return _error(self.refusal, message)
         for name in ("max_tokens", "max_completion_tokens"):
             if name in body and self.limit_name not in (None, name):
                 return _error(400, f"Unsupported parameter: '{name}'")
