@@ -181,6 +181,6 @@ def _picture_digest(image: str) -> bytes:
         return image.encode()
     try:
         return hashlib.blake2b(Path(image).read_bytes(), digest_size=16).digest()
-    except OSError:
+    except (OSError, ValueError):  # A zero byte, for one, is in no path.
         # A picture that is not there has no bytes; it is asked for once it is there.
         return b"missing " + image.encode()

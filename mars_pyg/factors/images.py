@@ -56,11 +56,13 @@ def load_picture(image: str, size: int) -> str:
 def _read(image: str) -> bytes:
     if not is_url(image):
         try:
-            if Path(image).stat().st_size > MAX_BYTES:
-                raise PictureError(f"the picture is larger than {MAX_BYTES} bytes")
-            return Path(image).read_bytes()
-        except OSError as error:
+            is_large = Path(image).stat().st_size > MAX_BYTES
+            payload = b"" if is_large else Path(image).read_bytes()
+        except (OSError, ValueError) as error:  # A zero byte, for one, is in no path.
             raise PictureError(f"the picture cannot be read ({error})") from error
+        if is_large:
+            raise PictureError(f"the picture is larger than {MAX_BYTES} bytes")
+        return payload
     # Browsers take spaces and letters of any language, http does not.
     url = urllib.parse.quote(image, safe="%/:?#[]@!$&'()*+,;=~")
     try:

@@ -146,12 +146,13 @@ def encode_images(
 def _digest(path: str, index: int) -> str:
     try:
         return digest_of(Path(path).read_bytes())
-    except OSError as error:
+    except (OSError, ValueError) as error:  # A zero byte, for one, is in no path.
         mend = "correct the path, or leave it empty"
         if "://" in path:
             mend = "download the images, and give their paths"
+        why = getattr(error, "strerror", error)
         raise DataError(
-            f"the image {path!r} of item {index} cannot be read: {error.strerror}",
+            f"the image {path!r} of item {index} cannot be read: {why}",
             mend=mend,
             field="images",
         ) from error

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mars_pyg.factors import Factor, FactorSchema, images
 from mars_pyg.factors.catalogue import ItemCatalogue
+from mars_pyg.factors.content import ContentReader
 from mars_pyg.factors.images import PictureError, load_picture
 
 
@@ -45,8 +46,11 @@ def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").write_bytes(b"none")
     with pytest.raises(PictureError, match="not a picture"):
         load_picture(str(tmp_path / "a.png"), 64)
-    with pytest.raises(PictureError, match="cannot be read"):
-        load_picture(str(tmp_path / "b.png"), 64)
+    for path in (str(tmp_path / "b.png"), "a\0.png"):
+        with pytest.raises(PictureError, match="cannot be read"):
+            load_picture(path, 64)
+    (content,) = ContentReader("image").read(ItemCatalogue(["a"], {}, ["a\0.png"]))
+    assert content is not None
     monkeypatch.setattr(images, "MAX_BYTES", 3)
     with pytest.raises(PictureError, match="larger than"):
         load_picture(str(tmp_path / "a.png"), 64)

@@ -81,6 +81,8 @@ def test_files_that_are_no_images(
 def test_faults(paths: list[str], calls: list[int], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.png' of item 1 cannot be read"):
         encode_images([paths[0], str(tmp_path / "none.png")], "colors")
+    with pytest.raises(DataError, match=r"of item 0 cannot be read: .*null byte"):
+        encode_images(["a\0.png"], "colors")
     with pytest.raises(DataError, match="download the images"):
         encode_images(["http://example.com/a.png"], "colors")
     assert calls == []
