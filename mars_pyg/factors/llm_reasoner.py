@@ -117,12 +117,18 @@ class LLMReasoner(FactorReasoner):
         )
 
     def estimate(self, catalogue: ItemCatalogue) -> Estimate:
-        """Count what :meth:`run` will take; nothing is sent."""
+        """Count what :meth:`run` will take; nothing is sent.
+
+        Raises:
+            DataError: If examples are wanted of pictures.
+        """
+        contents = self.reader.read(catalogue)
+        self._check_examples(contents)
         with self.open() as (plan, store):
             return estimate(
                 plan,
                 store,
-                self.reader.read(catalogue),
+                contents,
                 self.price,
                 self.options.concurrency,
                 self.options.num_examples,
@@ -234,20 +240,22 @@ class LLMReasoner(FactorReasoner):
     def _examples(
         self, catalogue: ItemCatalogue, contents: CatalogueContents
     ) -> ExampleIndex | None:
+        self._check_examples(contents)
         if not self.options.num_examples:
             return None
-        texts = list(map(_text, contents))
-        if not any(texts):
+        features = catalogue.features.get("text")
+        if features is None:
+            features = encode_text(list(map(_text, contents)), self.text_model)
+        return ExampleIndex(contents, features)
+
+    def _check_examples(self, contents: CatalogueContents) -> None:
+        if self.options.num_examples and not contents.names:
             # Neither could they be found, nor would they show a thing.
             raise DataError(
                 "examples are of texts, and the items are shown by their pictures",
                 mend="ask without examples",
                 field="num_examples",
             )
-        features = catalogue.features.get("text")
-        if features is None:
-            features = encode_text(texts, self.text_model)
-        return ExampleIndex(contents, features)
 
 
 def _text(content: Any) -> str:

@@ -241,8 +241,9 @@ def test_pictures_have_no_examples(tmp_path: Path) -> None:
     schema = FactorSchema(modality="image", factors=SCHEMA.factors)
     options = AssignmentOptions(num_examples=2)
     reasoner = make_reasoner(tmp_path, "", schema=schema, options=options)
-    with pytest.raises(DataError, match="examples are of texts"):
-        reasoner.run(ItemCatalogue(["a"], {}, ["a.png"]))
+    for method in (reasoner.run, reasoner.estimate):
+        with pytest.raises(DataError, match="examples are of texts"):
+            method(ItemCatalogue(["a"], {}, ["a.png"]))
 
 
 def test_fields_are_chosen_by_name() -> None:
