@@ -31,7 +31,7 @@ from mars_pyg.factors import (
     ItemCatalogue,
     KeywordReasoner,
 )
-from mars_pyg.factors.profile_folder import find_profiles, read_own_profiles
+from mars_pyg.factors.profile_folder import SCHEMA, find_profiles, read_own_profiles
 from mars_pyg.factors.profile_text import format_profiles, format_schema
 from mars_pyg.features import DEFAULT_TEXT_MODEL, text_features
 from mars_pyg.features.files import read_features
@@ -160,8 +160,8 @@ def validate(
     path: Annotated[
         str,
         typer.Argument(
-            help="schema.json, a folder of profiles, or baby or sports for the "
-            "profiles that come with mars_pyg",
+            help="schema.json, a folder of profiles, or, where there is no such "
+            "folder, baby or sports for the profiles that come with mars_pyg",
             show_default=False,
         ),
     ],
@@ -171,8 +171,10 @@ def validate(
     Of profiles, the number of items that have a value is shown, and the most
     frequent value.
     """
-    files = shipped_files(path)
-    folder = Path(path) if files is None else files[0].parent
+    folder, files = Path(path), shipped_files(path)
+    is_own = any(folder.glob(SCHEMA)) or any(folder.glob(f"*/{SCHEMA}"))
+    if files is not None and not is_own:
+        folder = files[0].parent
     if not folder.is_dir():
         print(format_schema(FactorSchema.read(folder)))
         return

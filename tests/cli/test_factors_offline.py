@@ -103,9 +103,14 @@ def test_validate(run: Run, shop: Path, tmp_path: Path) -> None:
     assert run("factors", "columns", "shop/items.csv", "--columns=brand")[0] == 0
     status, out, _ = run("factors", "validate", "shop/factors")
     assert out.split("\n")[3].split() == ["brand", "3", "1", "(open)", "3", "Acme"]
+    (tmp_path / "baby").mkdir()
     status, out, _ = run("factors", "validate", "baby")
     assert status == 0
     assert "3416 items" in out
+    # Profiles of one's own go before those that come with the package.
+    (tmp_path / "shop" / "factors").rename(tmp_path / "baby" / "factors")
+    status, out, _ = run("factors", "validate", "baby")
+    assert out.split("\n")[3].split() == ["brand", "3", "1", "(open)", "3", "Acme"]
 
 
 def test_report(run: Run, shop: Path, tmp_path: Path) -> None:
