@@ -73,8 +73,7 @@ def submit(
     twice. What is in a batch is asked for by nothing else meanwhile.
     """
     settings = make_settings(flags)
-    if settings.examples:
-        raise typer.BadParameter("--examples is for 'assign': batches show none")
+    _refuse_examples(settings)
     reasoner = settings.reasoner(items, schema, store)
     catalogue = settings.catalogue(items)
     reasoner.schema.check_id_column(catalogue.id_column)
@@ -156,6 +155,7 @@ def collect(
     submit' or 'assign'.
     """
     settings = make_settings(flags)
+    _refuse_examples(settings)
     folder = items.parent / "factors" if output is None else output
     if not overwrite:
         check_origin(folder, FactorSchema.read(schema))
@@ -185,6 +185,12 @@ def collect(
         print("there are no values to write", file=sys.stderr)
     if done.waiting or (done.lost and not drop_lost):
         raise typer.Exit(1)
+
+
+def _refuse_examples(settings: Settings) -> None:
+    """Answers with examples are others, of which batches have none."""
+    if settings.examples:
+        raise typer.BadParameter("--examples is for 'assign': batches show none")
 
 
 def _say(text: str) -> None:

@@ -334,9 +334,10 @@ def test_batches_show_no_examples(
 ) -> None:
     """Their answers would pass for such as were given with examples."""
     schema = induce(run, items)
-    submit = ["factors", "batch", "submit", str(items), f"--schema={schema}"]
-    status, _, err = run(*submit, "--examples=2")
-    assert (status, "--examples" in err) == (2, True)
+    for command in ("submit", "collect"):
+        batch = ["factors", "batch", command, str(items), f"--schema={schema}"]
+        status, _, err = run(*batch, "--examples=2")
+        assert (status, "--examples" in err) == (2, True)
     assert not server.batches.files
 
 
