@@ -13,6 +13,8 @@ from collections.abc import Mapping
 KINDS = ("requests", "tokens")
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LONGEST_WAIT = 600.0
+#: Seconds from which on a time is a date, counted from 1970, as some servers give it.
+_DATE = 1e9
 
 
 class _Bucket:
@@ -96,6 +98,8 @@ class RateLimiter:
             if limit <= 0:  # Gateways say so of what they do not count.
                 continue
             reset = parse_duration(headers.get(f"x-ratelimit-reset-{kind}"))
+            if reset is not None and reset > _DATE:
+                reset = max(reset - time.time(), 0.0)
             # A limit that is touched and names no time is taken for one a minute.
             bucket.update(remaining, limit, 60.0 if reset is None else reset)
             bucket.level -= self._in_flight[kind]

@@ -44,6 +44,13 @@ def test_retry_after() -> None:
     assert retry_after({"retry-after": date}) == pytest.approx(20, abs=2)
 
 
+def test_a_reset_may_be_a_date() -> None:
+    """It would pass for a wait of decades."""
+    limiter = RateLimiter()
+    limiter.update(headers(60, 0, str(time.time() + 30), "requests"))
+    assert limiter.wait(1) == pytest.approx(0.5, abs=0.2)
+
+
 def test_backoff_grows_and_is_random() -> None:
     for attempt, bound in [(0, 0.5), (1, 1.0), (2, 2.0), (50, 60.0)]:
         waits = [backoff(attempt, 0.5, 60.0) for _ in range(100)]
