@@ -106,7 +106,7 @@ class ChatClient:
         self.options = options
         self.limiter = RateLimiter()
         self.failures = 0
-        #: Whether the server has ever taken a connection.
+        #: Whether there has ever been a sign of such a server.
         self._is_there = False
         #: Time-outs since the server gave a sign of life, and when the first was sent.
         self._timeouts, self._silent_since = 0, 0.0
@@ -222,8 +222,8 @@ class ChatClient:
             # Other requests would wait as long for what is not there.
             raise ServiceError(
                 f"the server cannot be reached ({last}); see whether it runs, and "
-                "whether --base-url or OPENAI_BASE_URL is its address, and run again "
-                "to go on"
+                "whether --base-url or OPENAI_BASE_URL is its address, as most end in "
+                "/v1, and run again to go on"
             )
         raise RetriesExhaustedError(
             f"no answer after {options.max_retries + 1} attempts; the last: {last}"
@@ -266,12 +266,14 @@ class ChatClient:
             else:
                 self._timeouts = 0
             raise _Transient(redact(f"{name}: {cause}")) from None
-        self._is_there, self._timeouts = True, 0
+        self._timeouts = 0
         self.limiter.update(raw.headers)
         try:
             body = json.loads(raw.http_response.content)
         except ValueError:
+            # Servers of pages answer so at any address.
             raise _Transient("the body of the answer is not json") from None
+        self._is_there = True
         if isinstance(body, dict) and body.get("error") and not body.get("choices"):
             # Some gateways report errors with status 200.
             raise _Transient(redact(str(body["error"]))[:300])

@@ -107,6 +107,15 @@ def test_a_server_that_is_not_there_is_tried_by_one_request(tmp_path: Path) -> N
         assign(tmp_path / "s", make_catalogue(40), options, concurrency=1)
 
 
+def test_a_server_of_pages_is_tried_by_one_request(tmp_path: Path) -> None:
+    with LoopbackServer() as server:
+        pages = server.url.replace("/v1", "/page")
+        options = client_options(pages, max_retries=2)
+        with pytest.raises(ServiceError, match=r"cannot be reached.*end in /v1"):
+            assign(tmp_path / "s", make_catalogue(40), options, concurrency=1)
+        assert server.counts.pages == 3
+
+
 def forms_asked(server: LoopbackServer) -> list[str]:
     forms = [body.get("response_format", {}) for body in server.counts.bodies]
     return [form.get("type", "plain") for form in forms]

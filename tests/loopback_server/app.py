@@ -24,6 +24,7 @@ class Counts:
     """What the server has done."""
 
     requests: int = 0
+    pages: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -143,6 +144,7 @@ class LoopbackServer:
 
     async def show_page(self, request: web.Request) -> web.Response:
         """What servers of pages answer at any address."""
+        self.counts.pages += 1
         return web.Response(text="<html></html>", content_type="text/html")
 
     async def show_picture(self, request: web.Request) -> web.Response:
