@@ -13,10 +13,11 @@ from typing import IO
 from mars_pyg.factors.answers import CUT_SHORT, ENLARGEMENTS
 from mars_pyg.factors.batch_store import BatchRequest, BatchRow, BatchStore
 from mars_pyg.factors.client import (
+    BROKEN_BODY,
     ClientOptions,
     ServiceError,
     check_answer,
-    explain,
+    explained,
     make_openai,
     request_parameters,
 )
@@ -336,13 +337,11 @@ class BatchSubmitter:
 
     async def _send(self, row: BatchRow) -> None:
         """Upload the file of a batch, and create it, unless either is done."""
-        import openai
-
         if not self.batches.is_own(row.id):
             return  # Another process has taken it over.
 
         input_file, remote = row.input_file, None
-        try:
+        with explained():
             if input_file is None:
                 input_file = await self._upload(row)
                 if not self.batches.is_own(row.id):
@@ -353,8 +352,6 @@ class BatchSubmitter:
                 remote = await self._find(row.id)
             if remote is None:
                 remote = await self._create(row.id, input_file)
-        except openai.OpenAIError as error:
-            raise explain(error) from None
         self.batches.set(row.id, state="submitted", remote=remote)
 
     async def _upload(self, row: BatchRow) -> str:
@@ -388,7 +385,12 @@ class BatchSubmitter:
                 )
                 check_answer(batch)
                 return batch.id
-            except (openai.APIConnectionError, openai.InternalServerError):
+            except (
+                openai.APIConnectionError,
+                openai.InternalServerError,
+                *BROKEN_BODY,
+            ):
+                # It may be there all the same.
                 found = await self._find(name)
                 if found is not None:
                     return found

@@ -20,7 +20,7 @@ from mars_pyg.factors.client import (
     ClientOptions,
     ServiceError,
     check_answer,
-    explain,
+    explained,
     make_openai,
 )
 from mars_pyg.factors.completion import Completion
@@ -129,7 +129,7 @@ class BatchCollector:
 
         if row.remote is None:
             return None
-        try:
+        with explained():
             try:
                 batch = await self._openai.batches.retrieve(row.remote)
                 check_answer(batch)
@@ -138,8 +138,6 @@ class BatchCollector:
                 # A server without batches, at a wrong address, has lost none.
                 await self._openai.batches.list(limit=1)
                 raise _NotThereError from None
-        except openai.OpenAIError as error:
-            raise explain(error) from None
 
     async def collect(
         self, say: Callable[[str], None] = print, drop_lost: bool = False
@@ -231,16 +229,23 @@ class BatchCollector:
         file = self.batches.file(row.id).with_suffix(f".{uuid.uuid4().hex}.download")
         # The store may have been moved without its folder.
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            content = self._openai.files.with_streaming_response.content(name)
-            async with content as response:
-                with open(file, "wb") as stream:
-                    async for part in response.iter_bytes():
-                        stream.write(part)
-        except openai.NotFoundError:
-            raise _NotThereError from None
-        except openai.OpenAIError as error:
-            raise explain(error) from None
+        with explained():
+            try:
+                content = self._openai.files.with_streaming_response.content(name)
+                async with content as response:
+                    with open(file, "wb") as stream:
+                        async for part in response.iter_bytes():
+                            stream.write(part)
+            except openai.NotFoundError:
+                raise _NotThereError from None
+            except (openai.OpenAIError, OSError):
+                raise
+            # On the way errors are those of what openai connects with.
+            except Exception as error:
+                raise ServiceError(
+                    f"the download broke off ({type(error).__name__}: {error}); "
+                    "collect again"
+                ) from None
         number = 0
         with open(file, "rb") as stream:
             while lines := list(itertools.islice(stream, _CHUNK)):

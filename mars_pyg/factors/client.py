@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ _REFUSED = (400, 404, 405, 415, 422, 501)
 _LIMIT_NAMES = ("max_completion_tokens", "max_tokens")
 #: Time-outs in a row, with nothing else from a server, after which it may be given up.
 _TIMEOUTS = 10
+#: What the openai package raises at bodies that say they are json, and are not.
+BROKEN_BODY = (json.JSONDecodeError, UnicodeDecodeError)
 
 
 class ServiceError(OSError):
@@ -295,7 +298,22 @@ class ChatClient:
             ) from None
 
 
-def explain(error: OpenAIError) -> ServiceError:
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise failures of the openai package as a :class:`ServiceError`."""
+    import openai
+
+    try:
+        yield
+    except openai.OpenAIError as error:
+        raise _explain(error) from None
+    except BROKEN_BODY:
+        raise ServiceError(
+            "the body of the server's answer is not json; give the command again"
+        ) from None
+
+
+def _explain(error: OpenAIError) -> ServiceError:
     """Say what a failure of the openai package means."""
     import openai
 

@@ -592,3 +592,39 @@ def test_pages_of_another_server_are_told(tmp_path: Path) -> None:
                 method(store, pages)
         server.batches.batches["batch_0"]["polls"] = 0
         assert collect(store, server.url).requests == 3
+
+
+@pytest.mark.parametrize("call", [("POST", "/v1/files"), ("POST", "/v1/batches")])
+def test_half_a_body_creates_no_second_batch(
+    tmp_path: Path, call: tuple[str, str]
+) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(3)
+    with LoopbackServer() as server:
+        server.batches.halved = call
+        if call[1] == "/v1/files":
+            with pytest.raises(ServiceError, match="is not json"):
+                submit(store, server.url, catalogue)
+            server.batches.halved = None
+        assert [row.remote for row in submit(store, server.url, catalogue)] == [
+            "batch_0"
+        ]
+        server.batches.halved = ("GET", "/v1/batches")
+        for method in (status, collect):
+            with pytest.raises(ServiceError, match="is not json"):
+                method(store, server.url)
+        server.batches.halved = None
+        server.batches.batches["batch_0"]["polls"] = 0
+        assert collect(store, server.url).requests == 3
+        assert len(server.batches.batches) == 1
+
+
+def test_a_download_that_breaks_off_is_begun_anew(tmp_path: Path) -> None:
+    store, catalogue = tmp_path / "s", make_catalogue(3)
+    with LoopbackServer() as server:
+        server.batches.polls = 0
+        submit(store, server.url, catalogue)
+        server.batches.cut_download = True
+        with pytest.raises(ServiceError, match="broke off"):
+            collect(store, server.url)
+        server.batches.cut_download = False
+        assert collect(store, server.url).requests == 3

@@ -30,17 +30,33 @@ class Batches:
         self.spoiled: dict[int, str] = {}
         #: Whether creating a batch cuts the connection after the batch is there.
         self.cut_after_create = False
+        #: Method and start of the addresses that get half a body, if any.
+        self.halved: tuple[str, str] | None = None
+        #: Whether a download is cut.
+        self.cut_download = False
         #: Whether the server knows nothing of batches.
         self.absent = False
 
     def add_routes(self, application: web.Application) -> None:
         router = application.router
+        application.middlewares.append(self.halve)
         router.add_post("/v1/files", self.upload)
         router.add_get("/v1/files/{id}/content", self.download)
         router.add_post("/v1/batches", self.create)
         router.add_get("/v1/batches", self.list)
         router.add_get("/v1/batches/{id}", self.retrieve)
         router.add_post("/v1/batches/{id}/cancel", self.cancel)
+
+    @web.middleware
+    async def halve(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Do what is asked, and say so in half a body."""
+        response = await handler(request)
+        if self.halved is None or request.method != self.halved[0]:
+            return response
+        if not request.path.startswith(self.halved[1]):
+            return response
+        body = response.body[: len(response.body) // 2]
+        return web.Response(body=body, content_type="application/json")
 
     async def upload(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -51,10 +67,17 @@ class Batches:
         self.files[name] = upload.file.read()
         return web.json_response(_file(name, len(self.files[name])))
 
-    async def download(self, request: web.Request) -> web.Response:
+    async def download(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["id"]
         if name not in self.files:
             return _not_found(f"No such File object: {name}")
+        if self.cut_download:
+            stream = web.StreamResponse(headers={"content-length": "100000"})
+            await stream.prepare(request)
+            await stream.write(self.files[name][:40])
+            assert request.transport is not None
+            request.transport.close()
+            return stream
         return web.Response(body=self.files[name])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
