@@ -69,6 +69,8 @@ def _read(image: str) -> bytes:
         request = urllib.request.Request(url, headers={"User-Agent": "mars-pyg"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             payload = response.read(MAX_BYTES + 1)
+            # Python raises nothing at a connection that breaks off.
+            missing = getattr(response, "length", None)
     except urllib.error.HTTPError as error:
         if error.code in (404, 410, 403):
             raise PictureError(f"the picture's server says {error.code}") from error
@@ -79,4 +81,6 @@ def _read(image: str) -> bytes:
         raise OSError(f"the picture's server gave no answer ({error!r})") from error
     if len(payload) > MAX_BYTES:
         raise PictureError(f"the picture is larger than {MAX_BYTES} bytes")
+    if missing:
+        raise OSError(f"the picture's server left out {missing} bytes")
     return payload

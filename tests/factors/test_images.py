@@ -81,6 +81,8 @@ def test_pictures_at_addresses(tmp_path: Path) -> None:
             load_picture(f"{root}/404", 64)
         with pytest.raises(urllib.error.HTTPError):
             load_picture(f"{root}/503", 64)
+        with pytest.raises(OSError, match="left out"):
+            load_picture(f"{root}/206", 64)
         catalogue = ItemCatalogue(
             list("abc"), {}, [f"{root}/{status}" for status in (200, 404, 503)]
         )

@@ -147,13 +147,21 @@ class LoopbackServer:
         self.counts.pages += 1
         return web.Response(text="<html></html>", content_type="text/html")
 
-    async def show_picture(self, request: web.Request) -> web.Response:
-        """A large blue picture, or an error."""
+    async def show_picture(self, request: web.Request) -> web.StreamResponse:
+        """A large blue picture, a half of one for the status 206, or an error."""
         from PIL import Image
 
         stream = io.BytesIO()
         Image.new("RGB", (900, 300), "blue").save(stream, "PNG")
         status = int(request.match_info["status"])
+        if status == 206:
+            length = str(len(stream.getvalue()))
+            half = web.StreamResponse(headers={"content-length": length})
+            await half.prepare(request)
+            await half.write(stream.getvalue()[:500])
+            assert request.transport is not None
+            request.transport.close()
+            return half
         return web.Response(body=stream.getvalue(), status=status)
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
