@@ -141,6 +141,12 @@ class Settings(ItemOptions, ServerOptions, CostOptions, RequestOptions):
 
     def reader(self, items: Path, modality: str) -> ContentReader:
         """What is shown of an item."""
+        if modality != "image" and self.image_column is not None:
+            # Texts would be judged, and paid for, in place of the pictures.
+            raise typer.BadParameter(
+                f"--image-column is for the modality 'image', not {modality!r}: that "
+                "of the schema, or --modality of 'induce'"
+            )
         columns = split_names(self.text_columns)
         if modality == "image" and self.image_column is not None:
             columns = None

@@ -196,6 +196,10 @@ def test_mistakes_are_said_before_anything_is_paid(
     assert (status, "--concurrency" in err) == (2, True)
     status, _, err = run("factors", "assign", *common, "--base-url=http://a:b@c/v1")
     assert (status, "OPENAI_API_KEY only" in err) == (1, True)
+    # Texts would be judged in place of the pictures.
+    for command in (["assign"], ["estimate"], ["batch", "submit"]):
+        status, _, err = run("factors", *command, *common, "--image-column=title")
+        assert (status, "modality 'image'" in err) == (2, True)
     text = json.loads(schema.read_text())
     text["factors"][0]["name"] = "item"
     clash = items.parent / "clash.json"
