@@ -171,10 +171,11 @@ def collect(
         reasoner.store, settings, lambda each: each.collect(_say, drop_lost)
     )
     cost = "" if reasoner.price is None else f", cost {done.cost:.4f}"
+    why = f" ({done.fault})" if done.fault else ""
     print(
         f"{done.batches} batches collected, {done.waiting} under way; {done.requests} "
-        f"answers, {done.failed} requests failed{cost}; {done.again} values to ask "
-        f"again, {done.missing} missing",
+        f"answers, {done.failed} requests failed{why}{cost}; {done.again} values to "
+        f"ask again, {done.missing} missing",
         file=sys.stderr,
     )
     if done.batches or len(reasoner.profiles(catalogue).item_index):

@@ -23,7 +23,7 @@ from mars_pyg.factors.client import (
     explained,
     make_openai,
 )
-from mars_pyg.factors.completion import Completion
+from mars_pyg.factors.completion import Completion, as_dict
 from mars_pyg.factors.content import ItemContent
 from mars_pyg.factors.planning import item_codes
 from mars_pyg.factors.pricing import PRICES, Price, find_price
@@ -31,6 +31,7 @@ from mars_pyg.factors.records import Received, RequestRecord
 from mars_pyg.factors.redaction import redact
 from mars_pyg.factors.store import AnswerStore
 from mars_pyg.factors.tokens import TokenCounter
+from mars_pyg.tables import whole_characters
 
 _CHUNK = 200
 #: The states in which a server has done all that it will.
@@ -62,6 +63,7 @@ class Collected:
         lost: Batches that the server does not know.
         requests: Requests that were answered.
         failed: Requests that the server failed at; they may be asked again.
+        fault: What the server says of the last of these, or :obj:`None`.
         again: Values that cannot be used, and may be asked for again.
         missing: Values that were asked for often enough, and are missing.
         cost: What the answers cost.
@@ -72,6 +74,7 @@ class Collected:
     lost: int = 0
     requests: int = 0
     failed: int = 0
+    fault: str | None = None
     again: int = 0
     missing: int = 0
     cost: float = 0.0
@@ -268,6 +271,7 @@ class BatchCollector:
         is_answer = isinstance(response, dict) and response.get("status_code") == 200
         if request is None or not is_answer:
             collected.failed += 1
+            collected.fault = _fault(entry) or collected.fault
             return None
         completion = Completion.read(response.get("body"), row.mode)
         contents = [ItemContent(key, {}) for key in request.inputs]
@@ -336,3 +340,11 @@ class BatchCollector:
             batch=row.remote,
             custom_id=request.custom_id,
         )
+
+
+def _fault(entry: dict[str, Any]) -> str | None:
+    """What a server says of a request that it failed at, as far as it does."""
+    body = as_dict(as_dict(entry.get("response")).get("body"))
+    error = as_dict(body.get("error")) or as_dict(entry.get("error"))
+    message = error.get("message")
+    return redact(whole_characters(str(message)))[:300] if message else None

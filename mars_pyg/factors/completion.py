@@ -20,8 +20,8 @@ class Usage:
     @classmethod
     def read(cls, usage: Any) -> Usage:
         """Read the ``usage`` of an answer; what a server leaves out is zero."""
-        usage = _dict(usage)
-        details = _dict(usage.get("prompt_tokens_details"))
+        usage = as_dict(usage)
+        details = as_dict(usage.get("prompt_tokens_details"))
         return cls(
             _count(usage.get("prompt_tokens")),
             _count(usage.get("completion_tokens")),
@@ -43,10 +43,10 @@ class Completion:
     @classmethod
     def read(cls, body: Any, mode: str, seconds: float = 0.0) -> Completion:
         """Read the body of an answer; one without choices has an empty text."""
-        body = _dict(body)
+        body = as_dict(body)
         choices = body.get("choices")
-        choice = _dict(choices[0]) if isinstance(choices, list) and choices else {}
-        message = _dict(choice.get("message"))
+        choice = as_dict(choices[0]) if isinstance(choices, list) and choices else {}
+        message = as_dict(choice.get("message"))
         reason = str(choice.get("finish_reason") or "")
         if message.get("refusal"):
             reason = "content_filter"
@@ -65,7 +65,7 @@ class Completion:
         )
 
 
-def _dict(entry: Any) -> dict[str, Any]:
+def as_dict(entry: Any) -> dict[str, Any]:
     """A part of an answer, empty where a server sends something else."""
     return entry if isinstance(entry, dict) else {}
 

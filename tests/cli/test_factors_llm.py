@@ -115,6 +115,17 @@ def test_batches(run: Run, items: Path, server: LoopbackServer) -> None:
     assert "no batches" in err
 
 
+def test_batches_tell_why_requests_failed(
+    run: Run, items: Path, server: LoopbackServer
+) -> None:
+    schema = induce(run, items)
+    common = [str(items), f"--schema={schema}", "--id-column=item"]
+    server.batches.polls, server.batches.failing = 0, {3}
+    assert run("factors", "batch", "submit", *common)[0] == 0
+    _, _, err = run("factors", "batch", "collect", *common)
+    assert "23 answers, 1 requests failed (it failed)" in err
+
+
 def test_batches_tell_of_pictures_that_cannot_be_had(
     run: Run, items: Path, server: LoopbackServer
 ) -> None:

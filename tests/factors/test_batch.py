@@ -26,7 +26,12 @@ from loopback_server import LoopbackServer
 
 from mars_pyg.factors.assignment_options import AssignmentOptions
 from mars_pyg.factors.batch import BatchOptions, BatchSubmitter
-from mars_pyg.factors.batch_collect import BatchCollector, BatchStatus, Collected
+from mars_pyg.factors.batch_collect import (
+    BatchCollector,
+    BatchStatus,
+    Collected,
+    _fault,
+)
 from mars_pyg.factors.batch_store import BatchRow
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ServiceError
@@ -628,3 +633,17 @@ def test_a_download_that_breaks_off_is_begun_anew(tmp_path: Path) -> None:
             collect(store, server.url)
         server.batches.cut_download = False
         assert collect(store, server.url).requests == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        ({"response": {"body": {"error": {"message": "too long"}}}}, "too long"),
+        ({"response": None, "error": {"message": "expired"}}, "expired"),
+        ({"response": {"body": "<html>"}, "error": None}, None),
+        ({"error": "no"}, None),
+    ],
+)
+def test_what_a_server_says_of_a_request(entry: Any, fault: str | None) -> None:
+    """OpenAI says it in the answer where the model refuses, else beside it."""
+    assert _fault(entry) == fault
