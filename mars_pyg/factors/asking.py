@@ -171,7 +171,7 @@ class Asker:
         except MalformedAnswer as error:
             checked, why = CheckedAnswer(absent=list(codes)), str(error)
             if completion.finish_reason == "length":
-                why = CUT_SHORT
+                why = f"{CUT_SHORT}; models that think need --max-output-tokens"
         for code, values in checked.values.items():
             for name, entry in values.items():
                 received.answers.append((codes[code].key, number_of[name], entry, None))

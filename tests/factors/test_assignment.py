@@ -204,6 +204,13 @@ def test_outside_the_schema_is_asked_again_then_missing(tmp_path: Path) -> None:
     }
 
 
+def test_a_model_that_thinks_for_too_long_is_told(tmp_path: Path) -> None:
+    with LoopbackServer(faults=FaultPlan(1.0, ("truncated_json",))) as server:
+        options = client_options(server.url)
+        with pytest.raises(ServiceError, match=r"cut short.*--max-output-tokens"):
+            assign(tmp_path / "s", make_catalogue(3), options)
+
+
 def test_an_answer_cut_short_gets_more_room(tmp_path: Path) -> None:
     with LoopbackServer(faults=FaultPlan(script=["truncated_json"])) as server:
         assign(tmp_path / "s", make_catalogue(1), client_options(server.url))
