@@ -276,10 +276,12 @@ class ChatClient:
         except ValueError:
             # Servers of pages answer so at any address.
             raise _Transient("the body of the answer is not json") from None
-        self._is_there = True
         if isinstance(body, dict) and body.get("error") and not body.get("choices"):
-            # Some gateways report errors with status 200.
+            # Some gateways report errors with status 200. A mere text is LM Studio's,
+            # at any address that it does not have.
+            self._is_there |= not isinstance(body["error"], str)
             raise _Transient(redact(str(body["error"]))[:300])
+        self._is_there = True
         return Completion.read(body, mode, time.monotonic() - start)
 
     def _note_timeout(self, start: float) -> None:

@@ -107,9 +107,12 @@ def test_a_server_that_is_not_there_is_tried_by_one_request(tmp_path: Path) -> N
         assign(tmp_path / "s", make_catalogue(40), options, concurrency=1)
 
 
-def test_a_server_of_pages_is_tried_by_one_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["/page", "/page/studio"])
+def test_an_address_without_an_api_is_tried_by_one_request(
+    tmp_path: Path, address: str
+) -> None:
     with LoopbackServer() as server:
-        pages = server.url.replace("/v1", "/page")
+        pages = server.url.replace("/v1", address)
         options = client_options(pages, max_retries=2)
         with pytest.raises(ServiceError, match=r"cannot be reached.*end in /v1"):
             assign(tmp_path / "s", make_catalogue(40), options, concurrency=1)

@@ -143,8 +143,10 @@ class LoopbackServer:
         )
 
     async def show_page(self, request: web.Request) -> web.Response:
-        """What servers of pages answer at any address."""
+        """What servers of pages, or LM Studio, answer at any address."""
         self.counts.pages += 1
+        if request.match_info["rest"].startswith("studio"):
+            return web.json_response({"error": "Unexpected endpoint or method."})
         return web.Response(text="<html></html>", content_type="text/html")
 
     async def show_picture(self, request: web.Request) -> web.StreamResponse:
