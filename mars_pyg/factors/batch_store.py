@@ -164,7 +164,7 @@ class BatchStore:
             connection.execute("DELETE FROM batch_requests WHERE batch = ?", (name,))
             connection.execute("DELETE FROM batches WHERE id = ?", (name,))
         for file in self.folder.glob(f"{name}.*"):
-            file.unlink()
+            file.unlink(missing_ok=True)  # Another process may drop it, too.
 
     def adopt(self, model: str) -> list[BatchRow]:
         """Take over what processes that have ended left before it was submitted.

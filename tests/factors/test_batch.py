@@ -32,7 +32,7 @@ from mars_pyg.factors.batch_collect import (
     Collected,
     _fault,
 )
-from mars_pyg.factors.batch_store import BatchRow
+from mars_pyg.factors.batch_store import BatchRow, BatchStore
 from mars_pyg.factors.catalogue import ItemCatalogue
 from mars_pyg.factors.client import ServiceError
 from mars_pyg.factors.content import ContentReader
@@ -621,6 +621,18 @@ def test_half_a_body_creates_no_second_batch(
         server.batches.batches["batch_0"]["polls"] = 0
         assert collect(store, server.url).requests == 3
         assert len(server.batches.batches) == 1
+
+
+def test_a_batch_may_be_dropped_by_two_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = AnswerStore(tmp_path / "s")
+    batches = BatchStore(answers)
+    name = batches.begin("m", "plain", "1", "v")
+    monkeypatch.setattr(Path, "glob", lambda self, _: [self / "gone"])
+    batches.drop(name)
+    assert batches.rows() == []
+    answers.close()
 
 
 def test_a_download_that_breaks_off_is_begun_anew(tmp_path: Path) -> None:
