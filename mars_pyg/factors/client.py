@@ -96,7 +96,7 @@ class ChatClient:
     A request that meets 408, 409, 429, a server's error, a time-out or a broken
     connection is repeated, after a growing random wait or the one that the server
     names; the pace is kept to the limits in the server's headers. What the server does
-    not take is found out by the first request: it is asked for structured outputs,
+    not take is found out by the first requests: it is asked for structured outputs,
     then for a json object, then for json in plain text.
 
     The key is read from ``OPENAI_API_KEY``, and appears in no message.
@@ -397,7 +397,7 @@ def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
     """Make the client of the openai package; its own retries are few and short.
 
     Raises:
-        ServiceError: If the package or the key is missing.
+        ServiceError: If the package or the key is missing, or a proxy cannot be used.
     """
     try:
         import openai
@@ -417,13 +417,20 @@ def make_openai(options: ClientOptions, max_retries: int = 0) -> AsyncOpenAI:
         raise ServiceError(
             "OPENAI_API_KEY holds a space, a line break or a letter that no key has"
         )
-    return openai.AsyncOpenAI(
-        # Servers on one's own machine want no key, but the package wants one.
-        api_key=key or "none",
-        base_url=base_url,
-        timeout=options.timeout,
-        max_retries=max_retries,
-    )
+    try:
+        return openai.AsyncOpenAI(
+            # Servers on one's own machine want no key, but the package wants one.
+            api_key=key or "none",
+            base_url=base_url,
+            timeout=options.timeout,
+            max_retries=max_retries,
+        )
+    # Of proxies, in errors of what it connects with, or for a package that this lacks.
+    except Exception as error:
+        raise ServiceError(
+            f"no connection can be prepared ({redact(str(error))}); see the proxies "
+            "of the environment, such as ALL_PROXY"
+        ) from None
 
 
 def _check_address(base_url: str | None) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -318,6 +319,17 @@ def test_an_address_with_a_key_is_refused(url: str) -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ServiceError, match="write it as http://"):
         asyncio.run(_make(ClientOptions("m", url)))
+
+
+@pytest.mark.parametrize("proxy", ["socks://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_told(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of no known kind, or for a package that is not there."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ServiceError, match="ALL_PROXY"):
+        asyncio.run(_make(ClientOptions("m", "http://127.0.0.1:9/v1")))
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\r", f"{KEY}\n", f" {KEY}", "schlüssel"])
