@@ -125,7 +125,8 @@ class Asker:
                     self.options.num_examples,
                 )
             messages = self.plan.messages(job.group, pictures, examples, job.faults)
-            expected = self.plan.input_tokens(job.group, messages, self.client.mode)
+            mode = self.client.mode
+            expected = self.plan.input_tokens(job.group, messages, mode)
             limit = self.options.max_output_tokens or self.plan.output_limit(job.group)
             # An answer that was cut short needs more room.
             limit <<= min(job.malformed, ENLARGEMENTS)
@@ -144,6 +145,10 @@ class Asker:
                 await self.committer.commit(Received(None, reserved=reserved))
                 await self._give_up(job, str(error))
             else:
+                if completion.mode != mode:
+                    # What the server takes was found out meanwhile.
+                    mode = completion.mode
+                    expected = self.plan.input_tokens(job.group, messages, mode)
                 request = self._describe(completion, job.group, expected)
                 if completion.finish_reason == "content_filter":
                     why = "the model declines to answer"

@@ -58,6 +58,7 @@ def estimate(
     price: Price | None,
     concurrency: int,
     num_examples: int = 0,
+    mode: str | None = None,
 ) -> Estimate:
     r"""Count what an assignment will take.
 
@@ -73,7 +74,10 @@ def estimate(
         price: The price of the model, or :obj:`None`.
         concurrency: The number of requests at once.
         num_examples: The number of examples of each item. (default: :obj:`0`)
+        mode: How json is asked for; :obj:`None` for the way of the last request, or
+            else the strictest. (default: :obj:`None`)
     """
+    mode = mode or store.last_mode(plan.model, plan.request_prompt) or "json_schema"
     iterator = iter(contents)
     items = without = requests = item_tokens = asked = answered = repeated = 0
     values = 0
@@ -96,7 +100,7 @@ def estimate(
             codes = item_codes(group.contents)
             pictures = {code: "" for code, content in codes.items() if content.image}
             messages = plan.messages(group, pictures)
-            input_tokens += plan.input_tokens(group, messages)
+            input_tokens += plan.input_tokens(group, messages, mode)
             output_tokens += plan.output_tokens(group)
             item_tokens += plan.counter.count_messages(messages[1:], plan.image_tokens)
     notes = [f"tokens {plan.counter.method}"]

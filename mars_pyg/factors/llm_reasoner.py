@@ -132,6 +132,7 @@ class LLMReasoner(FactorReasoner):
                 self.price,
                 self.options.concurrency,
                 self.options.num_examples,
+                self.client_options.mode,
             )
 
     def run(self, catalogue: ItemCatalogue) -> AssignmentSummary:

@@ -335,6 +335,15 @@ class AnswerStore:
             return 0, 1.0, 0.0, 0.0
         return row[0], row[1] / row[2], row[3] / max(row[4], 1), row[5] or 0.0
 
+    def last_mode(self, model: str, prompt: str) -> str | None:
+        """How json was asked for in the last single request, if there is one."""
+        row = self._connection.execute(
+            "SELECT mode FROM requests WHERE model = ? AND prompt = ? AND "
+            "batch IS NULL ORDER BY id DESC LIMIT 1",
+            (model, prompt),
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     # Claims
 
     def claim(

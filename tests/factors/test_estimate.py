@@ -26,12 +26,13 @@ def make_estimate(
     catalogue: ItemCatalogue,
     price: Price | None = PRICE,
     num_examples: int = 0,
+    mode: str | None = None,
     **plan: Any,
 ) -> Estimate:
     answers = AnswerStore(store)
     entry = AssignmentPlan(SCHEMA, "m", answers, **plan)
     contents = ContentReader().read(catalogue)
-    result = estimate(entry, answers, contents, price, 16, num_examples)
+    result = estimate(entry, answers, contents, price, 16, num_examples, mode)
     answers.close()
     return result
 
@@ -84,6 +85,20 @@ def test_an_estimate_is_near_what_comes(tmp_path: Path) -> None:
     assert first.output_tokens < 2 * 2 * rest.output_tokens
     assert any("was made yet" in note for note in first.notes)
     assert any("own count of 100 requests" in note for note in second.notes)
+
+
+def test_the_form_counts_where_it_is_sent(tmp_path: Path) -> None:
+    """As the first request has found out, or as it is given."""
+    catalogue, half = make_catalogue(40), make_catalogue(20)
+    strict = make_estimate(tmp_path / "s", catalogue)
+    with LoopbackServer(modes=("json_object",)) as server:
+        options = client_options(server.url)
+        assign(tmp_path / "s", half, options)
+        second = make_estimate(tmp_path / "s", catalogue)
+        rest = assign(tmp_path / "s", catalogue, options)
+    assert second.input_tokens == pytest.approx(rest.input_tokens, rel=0.02)
+    loose = make_estimate(tmp_path / "t", catalogue, mode="json_object")
+    assert loose.input_tokens < 0.9 * strict.input_tokens
 
 
 def test_tokens_of_an_answer_are_near_those_of_its_json(tmp_path: Path) -> None:
