@@ -51,11 +51,11 @@ def fused_semantic_loss(
     device, dtype = x.device.type, sum_dtype(weight.dtype)
     # What is of double precision stays so, as in a linear layer.
     mixed = torch.is_autocast_enabled(device) and dtype == torch.float32
-    product = torch.get_autocast_dtype(device) if mixed else dtype
+    product_dtype = torch.get_autocast_dtype(device) if mixed else dtype
     x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
     with torch.autocast(device, enabled=False):
         loss: Tensor = _FusedSemanticLoss.apply(
-            x, weight, bias, *label, known, factor, product
+            x, weight, bias, *label, known, factor, product_dtype
         )
     return loss
 
@@ -71,18 +71,18 @@ class _FusedSemanticLoss(torch.autograd.Function):
         value: Tensor,
         known: Tensor,
         factor: Tensor,
-        product: torch.dtype,
+        product_dtype: torch.dtype,
     ) -> Tensor:
         needed = any(ctx.needs_input_grad[:3])
         gradients = [torch.zeros_like(p) for p in (x, weight, bias)] if needed else []
         total = bias.new_zeros(())
-        dtype, bias = bias.dtype, bias.to(product).unsqueeze(1)
-        x, weight = x.to(product), weight.to(product)
+        dtype, bias = bias.dtype, bias.to(product_dtype).unsqueeze(1)
+        x, weight = x.to(product_dtype), weight.to(product_dtype)
         most = MAX_LOGITS.get(x.device.type, MAX_LOGITS["cuda"])
         size = max(most // max(bias.numel(), 1), 1)
         start = torch.arange(0, x.size(0) + size, size, device=row.device)
         bounds = torch.searchsorted(row, start).tolist()
-        bound = torch.where(known.t().contiguous(), torch.inf, -torch.inf).to(dtype)
+        ceiling = torch.where(known.t().contiguous(), torch.inf, -torch.inf).to(dtype)
         for place, first in enumerate(range(0, x.size(0), size)):
             block = slice(first, first + size)
             # By values, so that a mask of factors is copied a row at a time.
@@ -91,7 +91,7 @@ class _FusedSemanticLoss(torch.autograd.Function):
             index = value[own] * logits.size(1) + row[own] - first
             total -= logits.view(-1)[index].sum()
             # Not a product or a sum: a masked logit may be infinite.
-            logits.clamp_max_(bound[:, block].index_select(0, factor))
+            logits.clamp_max_(ceiling[:, block].index_select(0, factor))
             gradient = logits.sigmoid()
             # softplus(z) = max(z, 0) - log(1/2 + |sigmoid(z) - 1/2|)
             total += logits.relu_().sum()
@@ -101,11 +101,11 @@ class _FusedSemanticLoss(torch.autograd.Function):
             ones = gradient.new_ones(()).expand(index.numel())
             gradient.view(-1).index_add_(0, index, ones, alpha=-1)
             gradients[2] += gradient.sum(dim=1)
-            if product == dtype:
+            if product_dtype == dtype:
                 torch.mm(gradient.t(), weight, out=gradients[0][block])
                 gradients[1].addmm_(gradient, x[block])
                 continue
-            gradient = gradient.to(product)
+            gradient = gradient.to(product_dtype)
             gradients[0][block] = gradient.t() @ weight
             gradients[1] += gradient @ x[block]
         ctx.save_for_backward(*gradients)

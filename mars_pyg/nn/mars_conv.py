@@ -188,6 +188,6 @@ def _row_softmax(x: Tensor) -> Tensor:
     On the CPU torch takes rows that are shorter than a vector of the processor a number
     at a time; by columns it takes many rows at once.
     """
-    if x.is_cuda or x.size(-1) >= 16:
+    if x.device.type != "cpu" or x.size(-1) >= 16:
         return x.softmax(dim=-1)
     return x.t().softmax(dim=0).t().contiguous()

@@ -82,6 +82,7 @@ def test_gradients_are_right() -> None:
 def test_half_precision_rounds_the_inputs_alone() -> None:
     inputs, target, known, factor = problem(5, 4, 2, seed=1)
     label = target.nonzero().unbind(1)
+    expected = fused_semantic_loss(*inputs, label, known, factor)
     half = [p.bfloat16().requires_grad_() for p in inputs]
     found = fused_semantic_loss(*half, label, known, factor)
     rounded = [p.detach().float() for p in half]
@@ -90,6 +91,14 @@ def test_half_precision_rounds_the_inputs_alone() -> None:
         found.detach(), fused_semantic_loss(*rounded, label, known, factor)
     )
     assert {g.dtype for g in torch.autograd.grad(found, half)} == {torch.bfloat16}
+    assert float(found.detach()) == pytest.approx(float(expected), rel=0.05)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = fused_semantic_loss(*half, label, known, factor)
+        same = fused_semantic_loss(*rounded, label, known, factor)
+    assert torch.equal(found, same)
+    assert {g.dtype for g in torch.autograd.grad(found, half)} == {torch.bfloat16}
+    assert float(found.detach()) == pytest.approx(float(expected), rel=0.05)
 
 
 def test_autocast_takes_products_as_a_linear_layer_does() -> None:
