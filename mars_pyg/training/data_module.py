@@ -25,6 +25,10 @@ class TripletBatches:
     tensors, and yields slices of them. It asks for the epoch when its first batch is
     asked for, not before, since Lightning makes iterators ahead of time.
 
+    Processes that train together shuffle alike and share the triplets out. All take as
+    many steps, since they wait for each other: the first triplets are repeated where
+    the processes do not divide them.
+
     Args:
         edge_index: Users and items of the train interactions ``[2, E]``, int64.
         num_users: Number of users.
@@ -34,6 +38,7 @@ class TripletBatches:
             for any number.
         seed: The seed of the run.
         current_epoch: Tells the epoch that an iteration is for.
+        processes: Tells the rank of this process and the number of processes.
 
     Raises:
         DataError: If there is nothing to train on.
@@ -48,6 +53,7 @@ class TripletBatches:
         max_steps: int | None,
         seed: int,
         current_epoch: Callable[[], int],
+        processes: Callable[[], tuple[int, int]],
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"'batch_size' must be positive (got {batch_size})")
@@ -71,26 +77,38 @@ class TripletBatches:
                 usable.numel(),
             )
         self.user, self.positive = edge_index[:, usable].contiguous()
-        if max_steps is not None:
-            batch_size = max(batch_size, -(-self.user.numel() // max_steps))
-        self.batch_size = int(batch_size)
+        self._batch_size = int(batch_size)
+        self.max_steps = max_steps
         self.seed = seed
         self.current_epoch = current_epoch
+        self.processes = processes
+
+    @property
+    def batch_size(self) -> int:
+        """Number of triplets in a batch of this process."""
+        if self.max_steps is None:
+            return self._batch_size
+        return max(self._batch_size, -(-self._share // self.max_steps))
+
+    @property
+    def _share(self) -> int:
+        return -(-self.user.numel() // self.processes()[1])
 
     def __len__(self) -> int:
-        return -(-self.user.numel() // self.batch_size)
+        return -(-self._share // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         generator = epoch_generator(self.seed, self.current_epoch(), "triplets")
         order = torch.randperm(self.user.numel(), generator=generator)
         user, positive = self.user[order], self.positive[order]
-        negative = self.sampler.sample(user, generator)
-        yield from zip(
-            user.split(self.batch_size),
-            positive.split(self.batch_size),
-            negative.split(self.batch_size),
-            strict=True,
-        )
+        triplets = (user, positive, self.sampler.sample(user, generator))
+        rank, world_size = self.processes()
+        if world_size > 1:
+            share = torch.arange(rank, self._share * world_size, world_size)
+            user, positive, negative = (part[share % len(part)] for part in triplets)
+            triplets = (user, positive, negative)
+        batches = (part.split(self.batch_size) for part in triplets)
+        yield from zip(*batches, strict=True)
 
 
 class RecommenderDataModule(LightningDataModule):
@@ -98,12 +116,13 @@ class RecommenderDataModule(LightningDataModule):
 
     A training batch is a tuple of users, their train items and items that they have not
     trained on, each ``[B]``, int64. Users who have trained on every item have no
-    negative: their interactions are left out, with a warning that counts them.
+    negative: their interactions are left out, with a warning that counts them. Under
+    Lightning's :obj:`strategy="ddp"` every process trains on triplets of its own.
 
     Args:
         data (HeteroData): The graph; see
             :class:`~mars_pyg.user_items.UserItems`.
-        batch_size (int, optional): Number of triplets in a batch.
+        batch_size (int, optional): Number of triplets in a batch of a process.
             (default: :obj:`8192`)
         max_steps (int, optional): The most steps of an epoch. Every step propagates
             over the whole graph, so that an epoch of batches of one size takes time in
@@ -131,12 +150,18 @@ class RecommenderDataModule(LightningDataModule):
             batch_size,
             max_steps,
             seed,
-            lambda: self._epoch,
+            self._current_epoch,
+            self._processes,
         )
 
-    @property
-    def _epoch(self) -> int:
+    # Methods, since lambdas can't be sent to processes that are spawned.
+    def _current_epoch(self) -> int:
         return 0 if self.trainer is None else self.trainer.current_epoch
+
+    def _processes(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
 
     def train_dataloader(self) -> TripletBatches:
         """The shuffled triplets of the current epoch."""

@@ -125,6 +125,7 @@ class RecommenderModule(LightningModule):
             },
             on_step=False,
             on_epoch=True,
+            sync_dist=True,
             prog_bar=True,
             logger=False,
             batch_size=batch[0].numel(),
@@ -137,12 +138,13 @@ class RecommenderModule(LightningModule):
         self.log_dict(
             self._validated,
             logger=self.trainer.state.fn != TrainerFn.FITTING,
+            sync_dist=True,
             batch_size=1,
         )
 
     def test_step(self, batch: str, batch_idx: int) -> None:
         """Evaluate the test split as a whole."""
-        self.log_dict(self._evaluate(batch), batch_size=1)
+        self.log_dict(self._evaluate(batch), sync_dist=True, batch_size=1)
 
     def on_train_epoch_end(self) -> None:
         """Give the loggers one row for the epoch."""

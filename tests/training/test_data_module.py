@@ -35,6 +35,7 @@ def make(pairs: list[Pair], num_users: int, num_items: int, **options: Any) -> A
         "max_steps": None,
         "seed": 0,
         "current_epoch": lambda: 0,
+        "processes": lambda: (0, 1),
         **options,
     }
     return TripletBatches(edge_index, num_users, num_items, **options)
@@ -80,6 +81,42 @@ def test_an_epoch_is_every_interaction_once(data: st.DataObject) -> None:
     for (user, _), negative in zip(positives, negatives, strict=True):
         assert 0 <= negative < num_items
         assert negative not in items[user]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_pairs=st.integers(1, 30),
+    world_size=st.integers(1, 5),
+    batch_size=st.integers(1, 9),
+    max_steps=st.none() | st.integers(1, 9),
+)
+def test_processes_share_the_triplets_out(
+    num_pairs: int, world_size: int, batch_size: int, max_steps: int | None
+) -> None:
+    def share(rank: int, world_size: int, batch_size: int) -> TripletBatches:
+        return make(
+            [(user, 0) for user in range(num_pairs)],
+            num_pairs,
+            5,
+            batch_size=batch_size,
+            max_steps=max_steps,
+            processes=lambda: (rank, world_size),
+        )
+
+    alone = list(zip(*epoch_of(share(0, 1, batch_size)), strict=True))
+    shares = [share(rank, world_size, batch_size) for rank in range(world_size)]
+    sizes = {tuple(user.numel() for user, _, _ in batches) for batches in shares}
+    assert len(sizes) == 1  # They wait for each other at every step.
+    assert max_steps is None or len(shares[0]) <= max_steps
+    taken = Counter(
+        triplet
+        for batches in shares
+        for triplet in zip(*epoch_of(batches), strict=True)
+    )
+    repeated = -num_pairs % world_size
+    expected = Counter(alone)
+    expected.update((alone * repeated)[:repeated])
+    assert taken == expected
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
