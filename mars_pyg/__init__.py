@@ -45,6 +45,7 @@ from mars_pyg.transforms import (
     AddItems,
     AddTextFeatures,
     AddUserValues,
+    ToTrainGraph,
 )
 
 __version__ = "0.1.0"
@@ -84,6 +85,7 @@ __all__ = [
     "SemanticFactorLoss",
     "SparseMatrix",
     "SyntheticFactorDataset",
+    "ToTrainGraph",
     "ViewConsistencyLoss",
     "counterfactuals",
     "evaluate",

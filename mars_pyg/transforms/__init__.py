@@ -6,6 +6,7 @@ from mars_pyg.transforms.add_item_knn import AddItemKNN
 from mars_pyg.transforms.add_items import AddItems
 from mars_pyg.transforms.add_text_features import AddTextFeatures
 from mars_pyg.transforms.add_user_values import AddUserValues
+from mars_pyg.transforms.to_train_graph import ToTrainGraph
 
 __all__ = [
     "AddFactorValues",
@@ -14,4 +15,5 @@ __all__ = [
     "AddItems",
     "AddTextFeatures",
     "AddUserValues",
+    "ToTrainGraph",
 ]
