@@ -97,7 +97,9 @@ def _names_read(reader: Module, data: HeteroData) -> list[str]:
             for name in _names_read(part, data)
         ]
     if isinstance(reader, MARS) and kind is MARS:
-        return [*values, *(f"x_{modality}" for modality in reader.content_modalities)]
+        if reader.factor_source == "profiles":
+            features = [f"x_{modality}" for modality in reader.content_modalities]
+        return [*values, *features]
     if kind in (LightGCN, BPR, Popularity):
         return []
     if kind is ContentSimilarity:

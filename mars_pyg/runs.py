@@ -79,7 +79,8 @@ def load_data(config: TrainConfig) -> HeteroData:
         )
     wanted = config.modalities
     texts = data["item"].get("text", [])
-    is_wanted = similarity or wanted is None or "text" in wanted
+    clusters = config.factor_source == "clusters"  # Of the features of the texts.
+    is_wanted = similarity or clusters or wanted is None or "text" in wanted
     if is_wanted and any(text.strip() for text in texts):
         stored = isinstance(dataset, GraphDataset)
         cache_dir = dataset.processed_dir if stored else None

@@ -61,6 +61,16 @@ def shop(tmp_path: Path) -> Path:
             {"color": "value", "title": "x_text"},
         ),
         ({**TRAINED, "model": "mars", "modalities": "id"}, {"color": "value"}),
+        # Clusters are of the features, whatever the views are.
+        (
+            {
+                **TRAINED,
+                "model": "mars",
+                "modalities": "id",
+                "factor_source": "clusters",
+            },
+            {"color": "value", "title": "x_text"},
+        ),
         ({**TRAINED, "model": "lightgcn"}, {}),
         ({**TRAINED, "model": "bpr", "heads": "affinity"}, {"color": "value"}),
         ({**KEYS, "model": "none", "heads": "popularity"}, {}),
