@@ -72,9 +72,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_arguments(parser, RESULTS)
     parser.add_argument("--datasets", nargs="+", default=["baby"], choices=DATASETS)
-    parser.add_argument(
-        "--models", nargs="+", default=[*PARTS, *GROUPS["MARS with heads"]]
-    )
+    models = [model for group in GROUPS.values() for model in group]
+    parser.add_argument("--models", nargs="+", default=models, choices=models)
     arguments = parser.parse_args()
     check_arguments(parser, arguments)
     if arguments.quick:

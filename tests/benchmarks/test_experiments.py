@@ -79,6 +79,21 @@ def test_parts_differ_from_the_whole_in_what_they_say(
     assert len({job.folder for job in jobs.values()}) == len(jobs)
 
 
+def test_a_part_that_is_none_is_refused(
+    training_runs: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import ablations
+
+    # Not trained with all heads, and recorded by a name that no table has.
+    command = ["ablations.py", "--quick", "--models", "MARS", "w/o fp"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        ablations.parse_arguments()
+    assert "invalid choice: 'w/o fp'" in capsys.readouterr().err
+
+
 def test_heads_are_fitted_to_a_training_that_is_there(
     training_runs: ModuleType,
     tmp_path: Path,
