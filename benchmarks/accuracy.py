@@ -176,6 +176,9 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.search and arguments.output == RESULTS and not arguments.quick:
         arguments.output = SEARCH
     check_arguments(parser, arguments)
+    if not arguments.output.suffix:
+        # Without it, it is the name of the folder of the places.
+        parser.error(f"--output must be a .json file (got {arguments.output})")
     if arguments.search:
         arguments.seeds = [0]
     if arguments.quick:

@@ -71,6 +71,19 @@ def test_records_and_table(
     assert json.loads(output.read_text()) == records
 
 
+def test_the_records_are_no_folder_of_places(
+    accuracy: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["accuracy.py", "--quick", "--output", str(tmp_path / "accuracy")]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        accuracy.parse_arguments()
+    assert "--output must be a .json file" in capsys.readouterr().err
+
+
 def test_colours_tell_heads_and_factors(accuracy: ModuleType) -> None:
     kinds = {
         "no factors": ["bpr", "lightgcn", "structure", "ease", "freedom", "bm3"],
