@@ -198,16 +198,17 @@ def make_jobs(arguments: argparse.Namespace) -> Iterator[Job]:
                 here = is_own(model) != (dataset == SEARCH_DATASET)
                 if dataset in DATASETS and not here:
                     continue
-                for point in grid(model):
-                    name = point_name(model, point)
+                # With heads a point would give way to the same one without.
+                plain = model.removesuffix(HEADS_SUFFIX)
+                for point in grid(plain):
                     yield Job(
                         dataset,
-                        name,
+                        point_name(plain, point),
                         0,
-                        keys,
+                        MODELS[plain],
                         point,
                         validation_only=True,
-                        training=model,
+                        training=plain,
                     )
                 continue
             for seed in arguments.seeds:

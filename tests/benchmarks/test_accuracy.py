@@ -84,6 +84,16 @@ def test_the_records_are_no_folder_of_places(
     assert "--output must be a .json file" in capsys.readouterr().err
 
 
+def test_a_search_is_of_models_without_heads(accuracy: ModuleType) -> None:
+    models = ["mars", "mars_heads", "bm3_heads"]
+    arguments = Namespace(datasets=["baby"], models=models, search=True)
+    jobs = list(accuracy.make_jobs(arguments))
+    # What has one name is one job.
+    assert jobs[:2] == jobs[2:4]
+    assert [job.model for job in jobs[:2]] == ["mars", "mars regularization=0.003"]
+    assert {tuple(job.keys["heads"]) for job in jobs} == {()}
+
+
 def test_colours_tell_heads_and_factors(accuracy: ModuleType) -> None:
     kinds = {
         "no factors": ["bpr", "lightgcn", "structure", "ease", "freedom", "bm3"],
