@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +148,15 @@ def summarize(
         records: A record for each seed.
         metrics: Those to show.
     """
+    settings = [{**record.get("config", {}), "seed": None} for record in records]
+    if any(other != settings[0] for other in settings):
+        first = records[0]
+        warnings.warn(
+            f"the seeds of {first['dataset']} {first['model']} were trained with "
+            "different settings, so that their mean is of no model; give them all as "
+            "--seeds, and those of other settings are run anew",
+            stacklevel=2,
+        )
     cells, numbers = {}, {}
     for split in ("valid", "test"):
         for name in metrics:

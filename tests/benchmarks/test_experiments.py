@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -204,6 +205,21 @@ def test_sources_have_the_values_of_the_profiles(
         own = data["value"].factor.bincount()
         assert own.tolist() == [2, 2]
         assert value.numel() == 6
+
+
+def test_seeds_of_other_settings_are_told(training_runs: ModuleType) -> None:
+    import figures
+
+    def record(seed: int, width: int) -> dict:
+        metrics = {"recall@20": 0.1, "ndcg@20": 0.1}
+        run = {"dataset": "baby", "model": "mars", "valid": metrics, "test": metrics}
+        return {**run, "config": {"seed": seed, "embedding_dim": width}}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.summarize([record(0, 64), record(1, 64)])
+    with pytest.warns(UserWarning, match="seeds of baby mars .* different settings"):
+        figures.summarize([record(0, 32), record(1, 64)])
 
 
 def test_brands_are_told_from_categories(training_runs: ModuleType) -> None:
