@@ -39,7 +39,7 @@ from typing import Any
 
 from machines import describe_machine
 from scaling_problems import SCENARIOS
-from scaling_report import plot, table
+from scaling_report import PROBLEM, plot, table
 
 from mars_pyg.files import atomic_path
 from mars_pyg.kernels.propagate import has_engine
@@ -60,17 +60,6 @@ OURS = ("torch", "numba", "triton")
 ITEMS = (1000, 10_000, 100_000, 200_000, 1_000_000)
 #: The number of items of the scenarios other than ``even``.
 MAIN_ITEMS = 200_000
-#: What a result depends on, beside its method, scenario, items and pass.
-SETTINGS = (
-    "channels",
-    "factors",
-    "values",
-    "dtype",
-    "device",
-    "threads",
-    "machine",
-    "versions",
-)
 #: The end of a process that the system killed, as it does for want of memory.
 KILLED = (-9, 137)
 
@@ -360,7 +349,7 @@ def add_records(path: Path, new: list[dict]) -> None:
     """Add records; those of the same measurement give way to them."""
 
     def key(record: dict) -> tuple:
-        names = ("method", "scenario", "items", "pass", "dtype", "device")
+        names = ("method", "scenario", "items", "pass", *PROBLEM)
         return tuple(record[name] for name in names)
 
     keys = {key(record) for record in new}

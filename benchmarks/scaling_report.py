@@ -7,6 +7,8 @@ from pathlib import Path
 
 OURS = ("torch", "numba", "triton")
 BOTH = "forward+backward"
+#: What results that are compared have in common, beside the scenario, items and pass.
+PROBLEM = ("device", "dtype", "channels", "factors", "values")
 #: Name, colour (of Okabe and Ito, for all eyes) and marker of each method.
 STYLES = {
     "dense": ("dense clique", "#000000", "v"),
@@ -21,16 +23,28 @@ STYLES = {
 
 
 def table(records: list[dict]) -> str:
-    """The records as an aligned Markdown table, a row for each measurement."""
+    """The records as tables, one for each device, dtype and size of the problem."""
+    groups = defaultdict(list)
+    for record in records:
+        groups[tuple(record[name] for name in PROBLEM)].append(record)
+    tables = []
+    for (device, dtype, channels, factors, values), group in groups.items():
+        title = f"{device}, {dtype}, {factors} factors of {values} values, "
+        title += f"{channels} channels\n\n"
+        tables.append((title if len(groups) > 1 else "") + _table(group))
+    return "\n\n".join(tables)
+
+
+def _table(records: list[dict]) -> str:
+    """Records as an aligned Markdown table, a row for each measurement."""
     heads = ["scenario", "items", "pass", "method", "ms", "items/s", "edges/s"]
     heads += ["peak MiB", "x our best", "x floor", "x rows", "other load"]
     rows = []
     groups = defaultdict(list)
     for record in records:
-        names = ("device", "dtype", "scenario", "items", "pass")
-        groups[tuple(record[name] for name in names)].append(record)
+        groups[record["scenario"], record["items"], record["pass"]].append(record)
     order = list(STYLES)
-    for (*_, scenario, items, name), group in sorted(groups.items()):
+    for (scenario, items, name), group in sorted(groups.items()):
         ours = [r["ms"] for r in group if r["method"] in OURS and r["status"] == "ok"]
         for record in sorted(group, key=lambda r: order.index(r["method"])):
             row = [scenario, f"{items:,}", name, STYLES[record["method"]][0]]
@@ -87,7 +101,8 @@ def _short(number: float) -> str:
 def plot(records: list[dict], path: Path) -> None:
     """Draw time and memory of forward and backward against the number of items.
 
-    Drawn is the scenario with even values, of the device and dtype recorded last.
+    Drawn is the scenario with even values, of the device, dtype and size of the problem
+    recorded last.
     """
     import matplotlib
 
@@ -99,7 +114,7 @@ def plot(records: list[dict], path: Path) -> None:
     if not drawn:
         drawn = [r for r in records if r["pass"] == BOTH]
     last = drawn[-1]
-    same = ("scenario", "device", "dtype")
+    same = ("scenario", *PROBLEM)
     drawn = [r for r in drawn if all(r[name] == last[name] for name in same)]
     figure, axes = plt.subplots(1, 2, figsize=(12, 5.2), layout="constrained")
     fields = (("ms", "time (ms)"), ("peak_mib", "peak memory (MiB)"))

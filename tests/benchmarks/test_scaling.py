@@ -153,6 +153,26 @@ def test_records_table_and_plot(  # type: ignore[no-untyped-def]
     assert capsys.readouterr().out.count("recorded before") == 3
 
 
+def test_problems_of_other_sizes_are_not_compared(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    scaling, output = load("scaling"), tmp_path / "scaling.json"
+    settings = {"dtype": "float32", "device": "cpu", "factors": 10, "values": 50}
+    outcome = {"status": "ok", "copy_gb_s": 8.0, "edges": 10, "num_factors": 10}
+    outcome |= {"peak_mib": dict.fromkeys(scaling.PASSES, 1.0), "other_load": 0.0}
+    for method, channels, ms in (("scatter", 64, 2.0), ("torch", 128, 4.0)) * 2:
+        key = {"method": method, "scenario": "even", "items": 1}
+        runs = {"runs": {name: [ms] for name in scaling.PASSES}}
+        own = {**settings, "channels": channels}
+        new = scaling.make_records(key, own, [outcome | runs])
+        scaling.add_records(output, new)
+    records = scaling.read_records(output)
+    assert [record["channels"] for record in records] == [64, 64, 128, 128]
+    narrow, wide = load("scaling_report").table(records).split("\n\n")[1::2]
+    # Ours is not in it, so that nothing is a multiple of it.
+    assert [line.split("|")[9].strip() for line in narrow.split("\n")[2:]] == ["", ""]
+    assert "scatter" not in wide
+    assert len(wide.split("\n")) == 4
+
+
 def test_too_much_memory_or_time_is_a_result(  # type: ignore[no-untyped-def]
     load,
     tmp_path: Path,
