@@ -28,6 +28,7 @@ from torch_geometric.data import HeteroData
 
 from mars_pyg import FactorAffinity, HeadedRecommender
 from mars_pyg.config import make_config
+from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path
 from mars_pyg.heads import ScoreHead
 from mars_pyg.item_values import item_value_edges
@@ -147,8 +148,14 @@ def main() -> None:
 def measure(run_dir: Path, num_users: int) -> dict:
     """Recall of the parts of a run, alone and together."""
     run = load_run(run_dir)
-    assert isinstance(run.recommender, HeadedRecommender)
-    heads = run.recommender.head_list()
+    headed = isinstance(run.recommender, HeadedRecommender)
+    heads = run.recommender.head_list() if headed else []
+    if not any(isinstance(head, FactorAffinity) for head in heads):
+        raise DataError(
+            "the run has no affinity among its heads",
+            mend="give one that was trained with --heads affinity,ease or with more",
+            file=run_dir,
+        )
     factors = run.data["value"].factor_name
     extra: list[ScoreHead] = [ValueTransition(run.data)]
     if {"brand", "product_type"} <= set(factors):

@@ -101,15 +101,16 @@ def run(recommender: object, data: object, calls: int, factory: str) -> list[dic
     users = [exact.catalogue.user_id[u] for u in chosen]
     items = np.array(exact.catalogue.item_id)
     histories = [list(random.choice(items, 10, replace=False)) for _ in users]
-    factor, values = max(exact.values.items(), key=lambda pair: len(pair[1]))
-    tasks = {
+    tasks: dict[str, list[dict]] = {
         "known user": [{"user": user, "k": K} for user in users],
         "history of 10 items": [{"user": history, "k": K} for history in histories],
-        "known user, filter": [
+    }
+    if exact.values:
+        factor, values = max(exact.values.items(), key=lambda pair: len(pair[1]))
+        tasks["known user, filter"] = [
             {"user": user, "k": K, "filters": {factor: values[n % len(values)]}}
             for n, user in enumerate(users)
-        ],
-    }
+        ]
     common = {
         "num_items": exact.num_items,
         "num_users": exact.num_users,

@@ -6,12 +6,14 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+from mars_pyg import BPR, HeadedRecommender, Popularity
+from mars_pyg.errors import DataError
 from mars_pyg.user_items import UserItems
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "heads.py"
@@ -56,6 +58,19 @@ def test_a_value_follows_another_of_another_item(heads: ModuleType) -> None:
     row, item = torch.cartesian_prod(torch.arange(2), torch.arange(3)).t()
     parts = head.pair_parts(history, row, item)
     torch.testing.assert_close(parts.view(2, 3), score)
+
+
+def test_a_run_without_affinity_is_refused(
+    heads: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is measured, and also where the data has no factors."""
+    data = graph()
+    del data["value"], data["item", "text_value", "value"]
+    for recommender in (BPR(data), HeadedRecommender(None, data, [Popularity(data)])):
+        run = SimpleNamespace(recommender=recommender, data=data)
+        monkeypatch.setattr(heads, "load_run", lambda _, run=run: run)
+        with pytest.raises(DataError, match="no affinity among its heads"):
+            heads.measure(tmp_path, 10)
 
 
 def test_quick(

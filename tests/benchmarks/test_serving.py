@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def test_serving(tmp_path: Path) -> None:
     assert recall == {"exact": 1.0, "IVF4,Flat": recall["IVF4,Flat"]}
     assert recall["IVF4,Flat"] > 0.3
     assert "p99_ms" in shown
+
+
+def test_items_without_factors_have_no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    from mars_pyg import LightGCN, SyntheticFactorDataset
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    serving = importlib.import_module("serving")
+    data = SyntheticFactorDataset(30, 40)[0]
+    for kind in [kind for kind in data.edge_types if "value" in kind]:
+        del data[kind]
+    del data["value"]
+    records = serving.run(LightGCN(data).eval(), data, 3, "IVF2,Flat")
+    tasks = {record["task"] for record in records}
+    assert tasks == {"known user", "history of 10 items"}
 
 
 def test_fold_in(tmp_path: Path) -> None:
