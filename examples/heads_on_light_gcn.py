@@ -70,7 +70,8 @@ def main() -> dict[str, float]:
     graph = to_undirected(torch.stack([user, item + num_users]))
     for epoch in range(1, arguments.epochs + 1):
         train_epoch(model, data, optimizer)
-        if epoch % 10 == 0 and (recall := validate(model, data)) > best:
+        validated = epoch % 10 == 0 or epoch == arguments.epochs
+        if validated and (recall := validate(model, data)) > best:
             best, embedding = recall, model.get_embedding(graph).detach()
 
     base = Embeddings(*embedding.split([num_users, num_items]))
