@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.datasets is None:
         arguments.datasets = ["baby", "sports"] if arguments.root else []
     if arguments.quick:
-        arguments.sizes = [QUICK_SIZE]
+        arguments.datasets, arguments.sizes = [], [QUICK_SIZE]
         if arguments.output == RESULTS:
             arguments.output = Path(tempfile.mkdtemp()) / "ease.json"
     if not (arguments.table or arguments.task or arguments.root or arguments.sizes):
