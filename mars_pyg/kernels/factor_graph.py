@@ -71,7 +71,7 @@ class FactorGraph(NamedTuple):
         present = torch.zeros(
             num_items * num_factors, dtype=torch.bool, device=item.device
         ).index_fill_(0, gate_index, True)
-        all_ones = eager and bool((weight == 1).all())
+        all_ones = eager and not weight.is_meta and bool((weight == 1).all())
         return cls(
             incidence=SparseMatrix.from_sorted(
                 item, value, num_items, factor.numel(), None if all_ones else weight
@@ -171,7 +171,7 @@ def check_edges(
 
 
 def _check_bounds(name: str, index: Tensor, size: int, what: str) -> None:
-    if index.numel() == 0:
+    if index.numel() == 0 or index.is_meta:
         return
     low, high = int(index.min()), int(index.max())
     if low < 0 or high >= size:

@@ -526,6 +526,19 @@ def test_state_copies_and_dtypes() -> None:
         torch.testing.assert_close(out.float(), expected)
 
 
+@pytest.mark.parametrize("fuse", [True, False])
+def test_shapes_are_known_without_numbers(fuse: bool) -> None:
+    conv = MARSConv(3, 2, 2).to("meta")
+    conv.fuse = fuse
+    z = torch.empty(6, 3, device="meta", requires_grad=True)
+    edges, factor, struct = (t.to("meta") for t in (MANY, FACTOR, STRUCT))
+    out = conv(z, edges, factor, struct)
+    out.sum().backward()
+    assert (out.shape, out.device.type) == ((6, 2), "meta")
+    assert z.grad is not None
+    assert z.grad.shape == z.shape
+
+
 def test_several_layers() -> None:
     first, second = layer(3, 2, 2), layer(2, 2, 2, project=False)
     z = random(6, 3)
