@@ -120,8 +120,8 @@ GRID: dict[str, list[dict[str, Any]]] = {
 #: Ours without heads, which are compared with all that have none, user by user; and
 #: with heads, which are compared with all.
 COMPARED = (("mars", "mars_letter"), ("mars_heads", "mars_letter_heads"))
-WITHOUT_HEADS = ("ease", "lightgcn", "lightgcn_own", "structure", *BASELINE_MODELS)
-WITHOUT_HEADS += (*COMPARED[0], "mars_paper")
+WITHOUT_HEADS = ("bpr", "ease", "lightgcn", "lightgcn_own", "structure")
+WITHOUT_HEADS += (*BASELINE_MODELS, *COMPARED[0], "mars_paper")
 RIVALS_WITH_HEADS = tuple(f"{name}{HEADS_SUFFIX}" for name in BASELINE_MODELS)
 RIVALS = (WITHOUT_HEADS, (*WITHOUT_HEADS, *COMPARED[1], *RIVALS_WITH_HEADS))
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")

@@ -50,7 +50,15 @@ def test_records_and_table(
         assert record["config"]["batch_size"] == 8192
     first = capsys.readouterr().out
     assert "recorded before" not in first
-    assert len(first.strip().split("\n|")) == 5
+    # The table of two models, and that of MARS against its only rival.
+    assert len(first.strip().split("\n|")) == 1 + 4 + 3
+    bpr, mars = (
+        sum(r["test"]["recall@20"] for r in records if r["model"] == model) / 2
+        for model in ("bpr", "mars")
+    )
+    row = first.strip().splitlines()[-1]
+    gain = f"{mars - bpr:+.4f}".replace("0.", ".")
+    assert row.startswith(f"| synthetic | bpr | {gain} |")
 
     table = pd.read_csv(tmp_path / "accuracy_synthetic.csv").set_index("model")
     assert table["seeds"].to_dict() == {"bpr": 2, "mars": 2}
