@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch_geometric.data import HeteroData
 
+from mars_pyg.content_digest import check_content, content_digests
 from mars_pyg.errors import DataError
 from mars_pyg.files import load_tensors, only_writer, user_path
 from mars_pyg.nn.recommender import Recommender, check_graph
@@ -41,6 +42,7 @@ from mars_pyg.training.callbacks import (
 from mars_pyg.training.data_module import RecommenderDataModule
 from mars_pyg.training.evaluation import check_cuts, check_held_out
 from mars_pyg.training.module import RecommenderModule
+from mars_pyg.user_items import check_digest
 
 #: Names of the checkpoints in a run's folder.
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -198,7 +200,7 @@ def fit(
             "model": type(recommender).__name__,
             "arguments": _arguments(recommender),
         }
-        epochs = _check_resumed(last, recommender, settings) if resume else 0
+        epochs = _check_resumed(last, recommender, data, settings) if resume else 0
         if epochs > max_epochs:
             raise DataError(
                 f"the run has trained {epochs} epochs, but 'max_epochs' is "
@@ -316,13 +318,18 @@ def _arguments(recommender: Recommender) -> dict[str, Any]:
 
 
 def _check_resumed(
-    path: Path, recommender: Recommender, settings: dict[str, Any]
+    path: Path, recommender: Recommender, data: HeteroData, settings: dict[str, Any]
 ) -> int:
-    """Refuse another model or other options than a checkpoint's, and count its epochs.
+    """Refuse other data, another model or other options than a checkpoint's.
 
     Options are unknown of a checkpoint that was written before they were noted.
+
+    Returns:
+        The number of its epochs.
     """
     checkpoint = load_tensors(path, "delete the run's folder and train anew")
+    # A model of other data has other shapes, and it is not the model that is wrong.
+    check_digest(checkpoint["interactions"], data)
     known = checkpoint.get(RunSettings.KEY, {})
     options = {
         name: value
@@ -346,6 +353,9 @@ def _check_resumed(
         name for name in {*found, *wanted} if found.get(name) != wanted.get(name)
     )
     kind = type(recommender).__name__
+    content = checkpoint.get("content", {})
+    if names and content.keys() == content_digests(data, [recommender]).keys():
+        check_content(content, data, [recommender])
     if names or known.get("model", kind) != kind:
         what = f"its {names[0]!r} is another" if names else f"it is no {kind}"
         raise DataError(

@@ -300,6 +300,27 @@ def test_other_data_is_refused(graph: HeteroData, tmp_path: Path) -> None:
         fit(make(other), other, max_epochs=2, run_dir=folder, resume=True, **OPTIONS)
 
 
+def test_a_model_of_a_larger_graph_is_told_as_other_data(
+    graph: HeteroData, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    fit(MARS(graph, embedding_dim=8), graph, max_epochs=1, run_dir=folder, **OPTIONS)
+    more, wider = graph.clone(), graph.clone()
+    more["user"].num_nodes += 1
+    wider["item"].x_text = torch.rand(20, 1 + graph["item"].x_text.size(1))
+    for other, words in (
+        (more, "not what the run was trained on"),
+        (wider, "the features 'x_text' of the items have changed"),
+    ):
+        model = MARS(other, embedding_dim=8)
+        with pytest.raises(DataError, match=words):
+            fit(model, other, max_epochs=2, run_dir=folder, resume=True, **OPTIONS)
+    # Here the model is another one, which reads less.
+    model = MARS(graph, embedding_dim=8, modalities=["id"])
+    with pytest.raises(DataError, match="not of this model"):
+        fit(model, graph, max_epochs=2, run_dir=folder, resume=True, **OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("model", "options", "words"),
     [
