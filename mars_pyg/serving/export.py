@@ -13,7 +13,7 @@ from torch_geometric.utils import is_sparse
 
 from mars_pyg.edge_forms import to_edge_index
 from mars_pyg.errors import DataError
-from mars_pyg.files import user_path
+from mars_pyg.files import only_writer, user_path
 from mars_pyg.heads import ScoreHead
 from mars_pyg.nn.recommender import Recommender, check_graph
 from mars_pyg.serving.folder import (
@@ -70,8 +70,8 @@ def export(
 
     Raises:
         DataError: If the folder holds the export of another recommender, or of another
-            number of items, or a catalogue; if faiss is not installed, or does not
-            know the form.
+            number of items, or a catalogue, or another export writes into it; if faiss
+            is not installed, or does not know the form.
         ValueError: If the recommender cannot be folded; see
             :class:`~mars_pyg.serving.RetrievalIndex`.
         FloatingPointError: If scores are not numbers.
@@ -86,19 +86,21 @@ def export(
         "options": _options(recommender),
         "approximate": approximate or None,
     }
-    known = read_manifest(target) if (target / MANIFEST).exists() else None
-    if known is not None:
-        _check_same(known, origin, target)
-        origin["approximate"] = approximate or known.get("approximate")
-    if known is None or known.get("approximate") != origin["approximate"]:
-        _write_index(recommender, data, target, origin)
-    else:
-        try:
-            check_files(target, known)
-        except DataError:
+    # The manifest of one would vouch for files of the other.
+    with only_writer(target):
+        known = read_manifest(target) if (target / MANIFEST).exists() else None
+        if known is not None:
+            _check_same(known, origin, target)
+            origin["approximate"] = approximate or known.get("approximate")
+        if known is None or known.get("approximate") != origin["approximate"]:
             _write_index(recommender, data, target, origin)
-    if k > 0:
-        write_top_k(recommender, data, target / TOP_K, k, digest, progress)
+        else:
+            try:
+                check_files(target, known)
+            except DataError:
+                _write_index(recommender, data, target, origin)
+        if k > 0:
+            write_top_k(recommender, data, target / TOP_K, k, digest, progress)
 
 
 def _check_no_catalogue(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ from mars_pyg import (
     recommend,
 )
 from mars_pyg.serving import export, top_k
+from mars_pyg.serving import folder as export_folder
 
 
 def contents(folder):
@@ -60,6 +62,22 @@ def test_users_with_few_candidates_get_fewer(tmp_path):
     count = pd.read_parquet(tmp_path / "top_k").groupby("user").size()
     expected = recommend(make_recommender(data), data, data["user"].id, k=12)
     assert count.to_dict() == {u: len(items) for u, items in expected.items() if items}
+
+
+def test_two_exports_do_not_mix_in_one_folder(data, recommender, tmp_path, monkeypatch):
+    pytest.importorskip("fcntl")
+    digest, other = export_folder._digest, BPR(data, embedding_dim=4)
+
+    def interrupted(path):
+        # Between the files of one and its manifest the other one would write its own.
+        monkeypatch.setattr(export_folder, "_digest", digest)
+        with ThreadPoolExecutor() as pool, pytest.raises(DataError, match="another"):
+            pool.submit(export, other, data, tmp_path, k=0).result()
+        return digest(path)
+
+    monkeypatch.setattr(export_folder, "_digest", interrupted)
+    export(recommender, data, tmp_path, k=0)
+    assert load(tmp_path).index.width == 8
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2])
