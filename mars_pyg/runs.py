@@ -14,6 +14,7 @@ import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from mars_pyg.config import TrainConfig, make_config, read_config, write_config
+from mars_pyg.datasets import FactorDataset
 from mars_pyg.datasets.storage import GraphDataset
 from mars_pyg.errors import DataError
 from mars_pyg.files import atomic_path, only_writer, user_path
@@ -134,7 +135,8 @@ def train(
         run_dir: The run's folder.
         resume: Whether to continue the run in :obj:`run_dir`, if there is one; only
             :obj:`max_epochs` and :obj:`accelerator` may differ from its configuration,
-            and the options of heads that are not made yet. (default: :obj:`False`)
+            where the data is, and the options of heads that are not made yet.
+            (default: :obj:`False`)
         progress: See :func:`~mars_pyg.training.fit`. (default: :obj:`True`)
 
     Returns:
@@ -159,6 +161,9 @@ def train(
             check_heads(data, config.head_names, config.ease_solver)
         model = build_recommender(config, data)
         stack.enter_context(only_writer(folder))
+        if (folder / HEADS).exists():
+            # Those of other data are refused before anything is written.
+            _make_heads(config, data, model, folder)
         if not started:
             write_config(config.resolve(), folder / CONFIG)
         return _train(config, data, model, folder, resume, progress)
@@ -338,6 +343,13 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
     """
     files = RunFiles.read(user_path(run_dir))
     config = files.config
+    if config.dataset_class is FactorDataset and not Path(config.dataset).is_dir():
+        raise DataError(
+            f"there is no folder {config.dataset}, which the run was trained on",
+            mend="bring the data back, or write here where it is now",
+            file=files.folder / CONFIG,
+            field="dataset",
+        )
     data = load_data(config)
     if config.model_class is None:
         check_heads(data, config.head_names)
@@ -404,7 +416,8 @@ def _check_same(config: TrainConfig, folder: Path) -> None:
     """Refuse to continue a run with another configuration."""
     path = folder / CONFIG
     before = make_config(read_config(path), path).resolve().model_dump()
-    free = {"max_epochs", "accelerator"}
+    # Data may have moved: what is in it is known by digests.
+    free = {"max_epochs", "accelerator", "dataset", "root", "profiles", "text_model"}
     if not (folder / HEADS).exists() and not before["heads_in_loss"]:
         # They come after the model, and what they cannot do is found then.
         free |= HeadOptions.model_fields.keys() - {"heads_in_loss"}

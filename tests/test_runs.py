@@ -222,6 +222,29 @@ def test_the_home_folder_in_paths(
     assert not (tmp_path / "~").exists()
 
 
+@pytest.mark.parametrize("model", ["bpr", "none"])
+def test_data_that_has_moved(shop: Path, tmp_path: Path, model: str) -> None:
+    keys = {"model": model, "max_epochs": 1, "accelerator": "cpu"}
+    keys |= {"factor_columns": "color", "heads": "affinity,popularity"}
+    folder = tmp_path / "run"
+    before = train(make_config({**keys, "dataset": str(shop)}), folder, progress=False)
+    moved = shop.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="which the run was trained on") as caught:
+        load_run(folder)
+    assert caught.value.file == str(folder / "config.yaml")
+    other = shutil.copytree(moved, tmp_path / "other")
+    with open(other / "interactions.csv", "a") as stream:
+        stream.write("\nu0,i1")
+    config = make_config({**keys, "dataset": str(other)})
+    with pytest.raises(DataError, match="not what the run was trained on"):
+        train(config, folder, resume=True, progress=False)
+    assert str(shop) in (folder / "config.yaml").read_text()
+    config = make_config({**keys, "dataset": str(moved)})
+    after = train(config, folder, resume=True, progress=False)
+    assert after["test"] == before["test"]
+    assert load_run(folder).config.dataset == str(moved)
+
+
 def test_a_configuration_of_no_run_is_not_replaced(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
