@@ -149,7 +149,10 @@ class AddItems(BaseTransform):
             cells = [_values(cell) for cell in self.items[name].tolist()]
             if name != "id":
                 own = known if name in factors else set()
-                cells = [[_written(value, own) for value in cell] for cell in cells]
+                short = {_shortened(value): value for value in own}
+                cells = [
+                    [_written(value, own, short) for value in cell] for cell in cells
+                ]
             texts[name] = [SEPARATOR.join(cell) for cell in cells]
         if "title" in texts:
             # A title is one line, wherever it is shown.
@@ -263,18 +266,23 @@ def _factor_names(data: HeteroData) -> list[str]:
     return names_in(data, "value", "factor_name")
 
 
-def _written(value: str, known: set[str]) -> str:
+def _written(value: str, known: set[str], short: Mapping[str, str]) -> str:
     """A text as catalogues have it.
 
-    Booleans are small letters in what is read of parquet files, and whole numbers
-    beside missing ones are fractions in csv files that tables were written to.
+    Booleans are small letters in what is read of parquet files, and numbers have no
+    zeros at their end in tables that are read of csv files, whose texts have some.
     """
-    others = [value]
-    if value in ("True", "False"):
-        others.append(value.lower())
-    if value.removeprefix("-").isdecimal():
-        others.append(f"{value}.0")
-    return next((other for other in others if other in known), html.unescape(value))
+    for other in (value, value.lower() if value in ("True", "False") else value):
+        if other in known:
+            return other
+    return short.get(_shortened(value), html.unescape(value))
+
+
+def _shortened(value: str) -> str:
+    """A decimal fraction without zeros at its end, any other text as it is."""
+    whole, point, part = value.removeprefix("-").partition(".")
+    is_fraction = point and whole.isdecimal() and part.isdecimal()
+    return value.rstrip("0").rstrip(".") if is_fraction else value
 
 
 def _values(cell: Any) -> list[str]:

@@ -251,6 +251,7 @@ def test_whole_numbers_entities_and_line_breaks_are_those_of_catalogues(
         ("csv", [True, False, True], ["False", "True"]),
         ("csv", [42, None, 38], ["38.0", "42.0"]),
         ("parquet", [42, None, 38], ["38", "42"]),
+        ("csv", ["1.90", "2.00", "-0.50"], ["-0.50", "1.90", "2.00"]),
     ],
 )
 def test_what_a_table_makes_of_values_is_known(
@@ -263,8 +264,10 @@ def test_what_a_table_makes_of_values_is_known(
         getattr(frame, f"to_{form}")(tmp_path / f"{name}.{form}", index=False)
     data = FactorDataset(tmp_path, factor_columns=["kind"])[0]
     assert data["value"].name == names
-    after = AddItems(items.assign(id=list("def")))(data)
-    assert after["value"].name == names
+    again = getattr(pd, f"read_{form}")(tmp_path / f"items.{form}")
+    for table in (items, again):
+        after = AddItems(table.assign(id=list("def")))(data)
+        assert after["value"].name == names
 
 
 def test_a_title_that_was_cut_within_a_character(data: HeteroData) -> None:
