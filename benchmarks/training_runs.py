@@ -33,7 +33,7 @@ from mars_pyg.runs import CHECKPOINT, CONFIG, STARTED, Run, load_run, train
 
 #: What a record says of a training, beside the metrics.
 TRAINING = ("seconds_per_epoch", "peak_mib", "epochs", "best_epoch")
-QUICK = {"dataset": "synthetic", "max_epochs": 20, "batch_size": 1024}
+QUICK = {"dataset": "synthetic", "max_epochs": 5, "batch_size": 2048}
 
 
 @dataclass(frozen=True)
