@@ -1,9 +1,10 @@
 """MARSConv in mini-batches: PyG's LinkNeighborLoader over users, items and values.
 
 A batch holds the items that users of the batch chose, the factor values of these, and
-some other items of each value, so that memory does not grow with the catalogue. The
-mean of a value's items becomes a mean over the sampled ones. Needs ``pyg-lib`` or
-``torch-sparse``, by which PyG samples. Run ``python examples/link_neighbor_loader.py``.
+some other items of each value, so that what a step propagates does not grow with the
+catalogue. The mean of a value's items becomes a mean over the sampled ones. Needs
+``pyg-lib`` or ``torch-sparse``, by which PyG samples. Run ``python
+examples/link_neighbor_loader.py``.
 """
 
 from __future__ import annotations
