@@ -343,12 +343,14 @@ def load_run(run_dir: str | PathLike[str]) -> Run:
     """
     files = RunFiles.read(user_path(run_dir))
     config = files.config
-    if config.dataset_class is FactorDataset and not Path(config.dataset).is_dir():
+    root = config.dataset_arguments().get("root")
+    if root is not None and not Path(root).is_dir():
+        # Where there is no folder of Amazon data, it would be downloaded anew.
         raise DataError(
-            f"there is no folder {config.dataset}, which the run was trained on",
+            f"there is no folder {root}, which the run was trained on",
             mend="bring the data back, or write here where it is now",
             file=files.folder / CONFIG,
-            field="dataset",
+            field="dataset" if config.dataset_class is FactorDataset else "root",
         )
     data = load_data(config)
     if config.model_class is None:

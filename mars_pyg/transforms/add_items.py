@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,16 +145,22 @@ class AddItems(BaseTransform):
         """The columns as texts, in the form of those of a catalogue."""
         factors = _factor_names(data)
         known = set(data["value"].name) if factors else set()
+        short = {_shortened(value): value for value in sorted(known)}
         texts = {}
         for name in self.items.columns:
-            cells = [_values(cell) for cell in self.items[name].tolist()]
+            column = self.items[name].tolist()
+            cells = [_values(cell) for cell in column]
             if name != "id":
                 own = known if name in factors else set()
-                short = {_shortened(value): value for value in own}
                 cells = [
-                    [_written(value, own, short) for value in cell] for cell in cells
+                    # A text "1.9" may be a version, and another one than "1.90".
+                    [
+                        _written(value, own, short if isinstance(cell, Real) else {})
+                        for value in values
+                    ]
+                    for cell, values in zip(column, cells, strict=True)
                 ]
-            texts[name] = [SEPARATOR.join(cell) for cell in cells]
+            texts[name] = [SEPARATOR.join(values) for values in cells]
         if "title" in texts:
             # A title is one line, wherever it is shown.
             texts["title"] = [" ".join(title.split()) for title in texts["title"]]
@@ -269,13 +276,22 @@ def _factor_names(data: HeteroData) -> list[str]:
 def _written(value: str, known: set[str], short: Mapping[str, str]) -> str:
     """A text as catalogues have it.
 
-    Booleans are small letters in what is read of parquet files, and numbers have no
-    zeros at their end in tables that are read of csv files, whose texts have some.
+    Booleans are small letters in what is read of parquet files, whole numbers beside
+    missing ones are fractions in csv files that tables were written to, and numbers
+    that a table has read of a csv file have lost the zeros at their end.
+
+    Args:
+        value: The text.
+        known: The values of the catalogue.
+        short: Those that numbers may be, by the form without zeros.
     """
-    for other in (value, value.lower() if value in ("True", "False") else value):
-        if other in known:
-            return other
-    return short.get(_shortened(value), html.unescape(value))
+    others = [value]
+    if value in ("True", "False"):
+        others.append(value.lower())
+    if value.removeprefix("-").isdecimal():
+        others.append(f"{value}.0")
+    others.append(short.get(value, value))
+    return next((other for other in others if other in known), html.unescape(value))
 
 
 def _shortened(value: str) -> str:

@@ -270,6 +270,13 @@ def test_what_a_table_makes_of_values_is_known(
         assert after["value"].name == names
 
 
+def test_a_text_of_digits_is_no_number(data: HeteroData) -> None:
+    data["value"].name[data["value"].name.index("acme")] = "1.10"
+    after = AddItems([{"id": "c", "brand": "1.1"}, {"id": "d", "brand": 1.1}])(data)
+    assert values_of(after, 2) == {("brand", "1.1")}
+    assert values_of(after, 3) == {("brand", "1.10")}
+
+
 def test_a_title_that_was_cut_within_a_character(data: HeteroData) -> None:
     rows = json.loads('[{"id": "c", "title": "Mug \\ud83c\\udf75 \\ud83c"}]')
     titles = AddItems(rows, {"text": torch.ones(1, 2)})(data)["item"].title
